@@ -1,0 +1,532 @@
+"""
+What this project promises, as tests on real text, real files and real processes.
+
+    python -m pytest -q                # in a few minutes on two cores
+    python -m pytest -q -m slow        # what takes longer
+"""
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models: two threads only wait for each other
+import csv
+import json
+import math
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+
+import train as T
+from train import GPT, GPTConfig, MEDIUM, SIZES, SMALL, TINY, TOY, UserError, train
+
+HERE = Path(__file__).parent.resolve()
+SHARED = HERE.parent / "shared" / "data"
+SMALL_RUN = dict(size="toy", d_model=32, max_seq_len=64, eval_tokens=2048, log_interval=1, device="cpu")
+
+
+def run(script, *args, cwd, ok=True, timeout=300):
+    """Run one of the scripts as a user would; its finished process, stdout and stderr as text."""
+    done = subprocess.run([sys.executable, HERE / script, *map(str, args)], cwd=cwd, capture_output=True, text=True,
+                          encoding="utf-8", timeout=timeout)
+    assert not ok or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def flags(**settings):
+    return [f"--{name}={value}" for name, value in settings.items()]
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A folder with data/python in it, made by `python prepare.py` as it stands."""
+    folder = tmp_path_factory.mktemp("home")
+    run("prepare.py", cwd=folder)
+    return folder
+
+
+def rows(out_dir):
+    """log.csv without its columns that tell the clock."""
+    with open(out_dir / "log.csv", newline="") as file:
+        return [{name: row[name] for name in ("step", "tokens", "loss", "val_loss", "bpb", "lr")} for row in csv.DictReader(file)]
+
+
+def same(a, b):
+    """Whether two checkpoints' parts are equal, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def assert_same_run(a, b):
+    """Two runs ended alike: weights, optimizer, best loss and log.csv, bit for bit."""
+    first, second = T.load_checkpoint(a / "ckpt.pt"), T.load_checkpoint(b / "ckpt.pt")
+    for key in ("model", "optimizer", "step", "best_val_loss", "result", "config"):
+        assert same(first[key], second[key]), key
+    assert same(T.load_checkpoint(a / "best.pt")["model"], T.load_checkpoint(b / "best.pt")["model"])
+    assert rows(a) == rows(b)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The model
+
+def test_logits_and_gradients_are_those_of_transformers_gpt2():
+    transformers = pytest.importorskip("transformers")
+    config = GPTConfig(vocab_size=311, max_seq_len=32, d_model=48, n_heads=4, n_layers=3)
+    torch.manual_seed(0)
+    ours = GPT(config)
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=311, n_positions=32, n_embd=48, n_head=4, n_layer=3, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0))
+    names = {"transformer.wte": "tok_emb", "transformer.wpe": "pos_emb", "transformer.h": "blocks", "transformer.ln_f": "ln_f",
+             "attn.c_attn": "attn.qkv", "attn.c_proj": "attn.proj", "mlp.c_fc": "mlp.0", "mlp.c_proj": "mlp.2", "lm_head": "head"}
+
+    def our_name(name):
+        for old, new in names.items():
+            name = name.replace(old, new)
+        return name
+
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.normal_(std=0.2)  # far from the small first weights: biases, LayerNorms, all of it
+        ours_by_name = dict(ours.named_parameters())
+        for name, p in theirs.named_parameters():
+            source = ours_by_name[our_name(name)]
+            p.copy_(source.T if re.search(r"c_(attn|proj|fc).weight", name) else source)  # theirs are transposed
+    ids = torch.randint(311, (2, 33), generator=torch.Generator().manual_seed(0))
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
+        ours, theirs = ours.to(dtype).eval(), theirs.to(dtype).eval()
+        a, b = ours(ids[:, :-1]), theirs(ids[:, :-1]).logits
+        assert (a - b).abs().max() < tolerance * max(1, b.abs().max())
+    ours(ids[:, :-1], ids[:, 1:]).backward()
+    torch.nn.functional.cross_entropy(theirs(ids[:, :-1]).logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+    for name, p in theirs.named_parameters():
+        grad = dict(ours.named_parameters())[our_name(name)].grad
+        assert (p.grad - (grad.T if re.search(r"c_(attn|proj|fc).weight", name) else grad)).abs().max() < 1e-9, name
+
+
+def test_medium_with_32000_tokens_512_context_and_untied_weights_has_134601216_parameters():
+    with torch.device("meta"):
+        model = GPT(replace(MEDIUM, vocab_size=32_000, max_seq_len=512, tie_weights=False))
+    assert sum(p.numel() for p in model.parameters()) == 134_601_216
+
+
+def test_first_weights_have_gpt2s_scale():
+    torch.manual_seed(0)
+    model = GPT(TINY)
+    assert model.tok_emb.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    for block in model.blocks:
+        assert block.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        for into_residual in (block.attn.proj, block.mlp[2]):
+            assert into_residual.weight.std().item() == pytest.approx(0.02 / math.sqrt(12), rel=0.02)
+    assert model(torch.randint(4096, (2, 64)), torch.randint(4096, (2, 64))).item() == pytest.approx(math.log(4096), abs=0.1)
+
+
+def plain_generate(model, ids, n):
+    """What generate promises, without a cache: the whole window is read for each token."""
+    window, out = ids[:, -model.config.max_seq_len:], []
+    for _ in range(n):
+        if window.size(1) > model.config.max_seq_len:
+            window = window[:, -(model.config.max_seq_len // 2):]
+        token = model(window)[:, -1].argmax(-1)
+        out.append(token)
+        window = torch.cat((window, token[:, None]), dim=1)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("batch,prompt", [(1, 1), (3, 5), (2, 16), (1, 40)])
+def test_generate_with_its_cache_equals_a_plain_loop_through_and_past_a_full_context(batch, prompt):
+    torch.manual_seed(prompt)
+    model = GPT(GPTConfig(vocab_size=97, max_seq_len=16, d_model=32, n_heads=4, n_layers=2, tie_weights=False)).double().eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(std=0.3)
+        model.pos_emb.weight.normal_(std=3)  # so that the text depends on where it is and does not repeat itself
+    ids = torch.randint(97, (batch, prompt))
+    with torch.no_grad():
+        expected = plain_generate(model, ids, 60)
+    got = torch.stack(list(model.generate(ids, 60, temperature=0)))
+    assert torch.equal(got, expected) and len(set(got.flatten().tolist())) >= 5
+
+
+def test_generate_draws_the_same_from_a_seed_and_leaves_the_global_generator_and_the_mode_alone():
+    model = GPT(GPTConfig(vocab_size=50, max_seq_len=16, d_model=16, n_heads=2, n_layers=1, dropout=0.5)).train()
+    ids, state = torch.zeros(2, 3, dtype=torch.int64), torch.get_rng_state()
+    first = [t.tolist() for t in model.generate(ids, 20, seed=5)]
+    assert first == [t.tolist() for t in model.generate(ids, 20, seed=5)]
+    assert first != [t.tolist() for t in model.generate(ids, 20, seed=6)]
+    assert torch.equal(torch.get_rng_state(), state) and model.training
+
+
+def test_top_k_and_top_p_keep_the_tokens_that_they_say():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.15, 0.1]])).repeat(4000, 1)
+
+    def kept(**how):
+        generator = torch.Generator().manual_seed(0)
+        return T.choose(logits.clone(), **{"temperature": 1.0, "top_k": None, "top_p": None, **how}, generator=generator)
+
+    assert set(kept(top_k=2).tolist()) == {0, 1} and set(kept(top_k=99).tolist()) == {0, 1, 2, 3}
+    assert set(kept(top_p=0.5).tolist()) == {0} and set(kept(top_p=0.51).tolist()) == {0, 1}
+    assert set(kept(top_p=0.76).tolist()) == {0, 1, 2} and set(kept(temperature=0).tolist()) == {0}
+    assert (kept() == 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    for wrong in (dict(temperature=-1), dict(temperature=math.nan), dict(top_k=0), dict(top_p=0), dict(top_p=1.1)):
+        with pytest.raises(UserError):
+            next(GPT(GPTConfig(vocab_size=9, max_seq_len=8, d_model=8, n_heads=2, n_layers=1)).generate(
+                torch.zeros(1, 1, dtype=torch.int64), 1, **wrong))
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The recipe
+
+def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
+    s = type("S", (), dict(lr=1.0, warmup_steps=10, max_steps=110))
+    rates = [T.lr_at(step, s) for step in range(110)]
+    assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)]) and rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1, abs=0.001)
+    assert all(a > b for a, b in zip(rates[10:], rates[11:]))
+
+
+def test_the_recipe_is_that_of_the_design():
+    lr, steps = T.recipe(MEDIUM, 1_000_000, 128, T.lr_scale)
+    assert lr == pytest.approx(6e-4, rel=0.01) and steps == math.ceil(20_000_000 / (128 * 1024))
+    assert T.recipe(TINY, 1, 1, 0.003)[0] == pytest.approx(0.003 / math.sqrt(192))
+
+
+def test_matrices_decay_and_vectors_do_not():
+    model = GPT(TOY)
+    decayed, free = T.make_optimizer(model, type("S", (), dict(lr=1.0, weight_decay=0.1))).param_groups
+    assert decayed["weight_decay"] == 0.1 and free["weight_decay"] == 0 and decayed["betas"] == (0.9, 0.95)
+    assert all(p.dim() == 2 for p in decayed["params"]) and all(p.dim() == 1 for p in free["params"])
+    assert sum(p.numel() for p in decayed["params"] + free["params"]) == sum(p.numel() for p in model.parameters())
+
+
+def test_flops_count_the_head_but_not_the_input_embeddings():
+    for tied in (True, False):
+        model = GPT(replace(TINY, tie_weights=tied))
+        n = sum(p.numel() for p in model.parameters()) - 256 * 192 - (0 if tied else 4096 * 192)
+        assert T.flops_per_token(model) == 6 * n + 12 * 6 * 192 * 256
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The data
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(n_tokens=st.integers(2, 3000), context=st.integers(1, 200), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 5))
+def test_in_an_epoch_no_token_is_a_target_twice_and_fewer_than_a_window_are_left_out(n_tokens, context, seed, epoch):
+    if n_tokens < context + 1:
+        return
+    n_windows = n_tokens // context
+    starts = T.window_starts(n_tokens, context, seed, epoch * n_windows, n_windows)
+    targets = ((starts[:, None] + 1 + np.arange(context)) % n_tokens).ravel()
+    assert len(set(targets.tolist())) == len(targets) > n_tokens - context
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(n_tokens=st.integers(20, 500), context=st.integers(1, 19), first=st.integers(0, 300), cuts=st.lists(st.integers(1, 30)))
+def test_windows_do_not_depend_on_how_they_are_asked_for(n_tokens, context, first, cuts):
+    whole = T.window_starts(n_tokens, context, 7, first, sum(cuts)).tolist()
+    parts = []
+    for count in cuts:
+        parts += T.window_starts(n_tokens, context, 7, first + len(parts), count).tolist()
+    assert parts == whole
+
+
+def test_epochs_and_seeds_differ_in_order_and_offset():
+    orders = {tuple(T.window_starts(1001, 10, seed, epoch * 100, 100).tolist()) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9 and len({min(order) % 10 for order in orders}) > 2
+
+
+def test_the_order_of_the_data_is_the_same_on_any_machine_for_ever():
+    assert T.window_starts(100_003, 256, 1337, 0, 4).tolist() == WINDOWS_OF_SEED_1337
+    assert T.window_starts(100_003, 256, 1337, 5_000, 2).tolist() == WINDOWS_LATER
+
+
+WINDOWS_OF_SEED_1337 = [68634, 117018, 113690, 141082]
+WINDOWS_LATER = [114263, 79959]
+
+
+def test_windows_wrap_around_the_end_of_the_text():
+    config = replace(TOY, vocab_size=10, max_seq_len=4)
+    tokens = np.arange(10, dtype="<u2")
+    assert T.read_windows(tokens, np.array([0, 8]), config, "cpu").tolist() == [[0, 1, 2, 3, 4], [8, 9, 0, 1, 2]]
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Training
+
+def test_any_split_into_micro_batches_reads_the_same_windows_and_finds_the_same_losses(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    losses = {}
+    for batch_size, accumulation in ((32, 1), (8, 4), (1, 32)):
+        train(**SMALL_RUN, batch_size=batch_size, grad_accum_steps=accumulation, max_steps=20, eval_interval=10,
+              out_dir=tmp_path / str(batch_size))
+        losses[batch_size] = [float(row[name]) for row in rows(tmp_path / str(batch_size)) for name in ("loss", "val_loss")
+                              if row[name]]
+    assert len(losses[32]) == 23 and losses[32][0] > losses[32][-1] + 0.5
+    assert losses[8] == pytest.approx(losses[32], abs=1e-5) and losses[1] == pytest.approx(losses[32], abs=1e-5)
+
+
+def test_the_same_command_gives_the_same_bits(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    for name in ("a", "b"):
+        train(**SMALL_RUN, max_steps=12, dropout=0.2, out_dir=tmp_path / name)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("length", ["max_steps", "minutes"])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_that_was_not(home, tmp_path, length, dropout):
+    given = dict(SMALL_RUN, dropout=dropout, eval_interval=8, batch_size=8, grad_accum_steps=4)
+    command = [sys.executable, HERE / "train.py", *flags(**given, out_dir=tmp_path / "killed"),
+               "--minutes=0.12" if length == "minutes" else "--max_steps=120"]
+    kills, deadline, dice = 0, time.monotonic() + 200, random.Random(time.time_ns())
+    while True:
+        process = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if kills < 4:
+            for line in process.stdout:  # let it start, then kill it at any moment
+                if line.startswith("run "):
+                    break
+            time.sleep(dice.uniform(0, 1.0))
+            process.kill()
+        output = process.communicate()[0]
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, output
+        kills += 1
+        assert time.monotonic() < deadline
+    assert kills >= 2
+    max_steps = T.load_checkpoint(tmp_path / "killed" / "ckpt.pt")["settings"]["max_steps"]
+    run("train.py", *flags(**given, max_steps=max_steps, out_dir=tmp_path / "whole"), cwd=home)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on_to_the_same_bits(home, tmp_path, how):
+    given = dict(SMALL_RUN, max_steps=150, eval_interval=1000)
+    command = [sys.executable, HERE / "train.py", *flags(**given, out_dir=tmp_path / "a")]
+    process = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if line.startswith("step 20/"):
+            process.send_signal(how)
+            break
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and f"{how.name}: stopped at step" in output and "goes on from there" in output
+    step = T.load_checkpoint(tmp_path / "a" / "ckpt.pt")["step"]
+    assert 20 <= step < 150
+    assert f"goes on at step {step}" in run("train.py", *flags(**given, out_dir=tmp_path / "a"), cwd=home).stdout
+    run("train.py", *flags(**given, out_dir=tmp_path / "b"), cwd=home)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_stop_after_leaves_in_time_and_the_same_command_finishes(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    given = dict(SMALL_RUN, max_steps=3000, eval_interval=1000, out_dir=tmp_path)
+    start = time.monotonic()
+    result = train(**given, stop_after=0.05)
+    assert time.monotonic() - start < 4 and 0 < result["step"] < 3000
+    assert train(**given, stop_after=0.05)["step"] > result["step"]
+
+
+def test_minutes_fits_the_whole_run_and_its_schedule_into_the_time(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    start = time.monotonic()
+    result = train(**SMALL_RUN | dict(log_interval=50), minutes=0.25, out_dir=tmp_path)
+    seconds = time.monotonic() - start
+    checkpoint = T.load_checkpoint(tmp_path / "ckpt.pt")
+    assert result["step"] == checkpoint["settings"]["max_steps"] and 5 < seconds < 25
+    assert float(rows(tmp_path)[-1]["lr"]) < 0.11 * checkpoint["settings"]["lr"]
+
+
+def test_a_finished_run_says_so_and_trains_no_further(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    first = train(**SMALL_RUN, max_steps=5, out_dir=tmp_path)
+    before = (tmp_path / "ckpt.pt").read_bytes()
+    capsys.readouterr()
+    assert train(**SMALL_RUN, max_steps=5, out_dir=tmp_path) == first
+    assert "finished already" in capsys.readouterr().out and (tmp_path / "ckpt.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("name,value", [("lr", 0.5), ("seed", 1), ("d_model", 16), ("max_steps", 9), ("weight_decay", 0.0),
+                                        ("dropout", 0.1), ("batch_size", 64), ("grad_clip", 2.0), ("eval_tokens", 128)])
+def test_another_run_is_never_overwritten_unasked(home, tmp_path, monkeypatch, name, value):
+    monkeypatch.chdir(home)
+    given = SMALL_RUN | dict(max_steps=3, batch_size=32, grad_accum_steps=1, out_dir=tmp_path)
+    train(**given)
+    before = (tmp_path / "ckpt.pt").read_bytes()
+    with pytest.raises(UserError, match="batch was 32" if name == "batch_size" else name):
+        train(**given | {name: value})
+    assert (tmp_path / "ckpt.pt").read_bytes() == before
+    assert train(**given | {name: value}, overwrite=True)["step"] in (3, 9)
+
+
+def test_device_micro_batch_and_intervals_may_change_on_resume(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    given = SMALL_RUN | dict(max_steps=400, out_dir=tmp_path)
+    train(**given, batch_size=32, stop_after=0.03)
+    result = train(**given | dict(log_interval=7, eval_interval=100, dtype="bfloat16"), batch_size=8, stop_after=0.05)
+    assert result["step"] < 400 and train(**given, batch_size=16)["step"] == 400
+    steps = [int(row["step"]) for row in rows(tmp_path)]
+    assert steps == sorted(set(steps))
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_taken(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    given = SMALL_RUN | dict(max_steps=30, eval_interval=10)
+    train(**given, out_dir=tmp_path / "whole")
+    train(**given, out_dir=tmp_path / "torn")
+    data = bytearray((tmp_path / "torn" / "ckpt.pt").read_bytes())
+    data[len(data) // 2] ^= 1  # one flipped bit in a tensor
+    (tmp_path / "torn" / "ckpt.pt").write_bytes(data)
+    capsys.readouterr()
+    train(**given, out_dir=tmp_path / "torn")
+    output = capsys.readouterr().out
+    assert "ckpt.pt is damaged" in output and "goes on at step 20" in output
+    assert (tmp_path / "torn" / "ckpt.pt.damaged").read_bytes() == data
+    assert_same_run(tmp_path / "torn", tmp_path / "whole")
+
+
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    torch.save({"format": 1, "model": Bomb()}, tmp_path / "bomb.pt")
+    with pytest.raises(UserError, match="bomb.pt"):
+        T.load_checkpoint(tmp_path / "bomb.pt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_init_from_starts_a_new_run_from_another_runs_weights(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    train(**SMALL_RUN, max_steps=40, out_dir=tmp_path / "base")
+    train(**SMALL_RUN, max_steps=5, init_from=tmp_path / "base" / "best.pt", out_dir=tmp_path / "fine", seed=2)
+    assert rows(tmp_path / "fine")[0]["val_loss"] == rows(tmp_path / "base")[-1]["val_loss"]
+    with pytest.raises(UserError, match="init_from.*d_model"):
+        train(**SMALL_RUN | dict(d_model=64), init_from=tmp_path / "base" / "best.pt", out_dir=tmp_path / "other")
+
+
+def test_validation_is_the_same_for_any_micro_batch_and_bits_per_byte_count_the_bytes_of_its_tokens(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    results = [train(**SMALL_RUN, max_steps=2, batch_size=size, grad_accum_steps=32 // size, out_dir=tmp_path / str(size))
+               for size in (32, 2)]
+    assert results[0]["val_loss"] == pytest.approx(results[1]["val_loss"], abs=1e-6)
+    meta = json.loads((home / "data/python/meta.json").read_text())
+    tokenizer = T.load_tokenizer(meta["tokenizer"])
+    val = np.fromfile(home / "data/python/val.bin", "<u2")
+    n_windows = (2048 - 1) // 64
+    text = tokenizer.decode_bytes([int(i) for i in val[1:n_windows * 64 + 1] if i != meta["vocab_size"] - 1])
+    bits = results[0]["val_loss"] * n_windows * 64 / math.log(2)
+    assert results[0]["bpb"] == pytest.approx(bits / len(text), rel=1e-9)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_ten_in_a_row_end_the_run(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    given = SMALL_RUN | dict(max_steps=50, warmup_steps=0, out_dir=tmp_path)
+    with pytest.raises(UserError, match="ten steps.*lr"):
+        train(**given, lr=1e18, grad_clip=0)
+    assert capsys.readouterr().out.count("skipped") == 10
+    weights = T.load_checkpoint(tmp_path / "ckpt.pt")["model"]
+    assert all(torch.isfinite(p).all() for p in weights.values())
+
+
+def test_float16_runs_with_the_scaler_and_keeps_its_state(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    result = train(**SMALL_RUN, dtype="float16", max_steps=20, out_dir=tmp_path)
+    assert result["loss"] < 8.2 and T.load_checkpoint(tmp_path / "ckpt.pt")["scaler"]["scale"] > 0
+
+
+def test_train_leaves_globals_and_signal_handlers_as_it_found_them(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    before = {name: getattr(T, name) for name in T.SETTINGS}
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train(**SMALL_RUN, max_steps=2, out_dir=tmp_path)
+    assert {name: getattr(T, name) for name in T.SETTINGS} == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_train_py_alone_beside_data_trains(home, tmp_path):
+    shutil.copy(HERE / "train.py", tmp_path)
+    shutil.copytree(home / "data", tmp_path / "data")
+    done = subprocess.run([sys.executable, "train.py", *flags(**SMALL_RUN, max_steps=3)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "out" / "python-toy" / "best.pt").exists(), done.stderr
+
+
+def test_train_py_pasted_into_a_notebook_cell_trains_and_prints_a_sample(home, tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    source = (HERE / "train.py").read_text()
+    for name, value in dict(size="toy", d_model=32, max_seq_len=64, eval_tokens=2048, max_steps=10, data_dir=str(home / "data")).items():
+        source, n = re.subn(rf"^{name} = \S+", f"{name} = {value!r}", source, count=1, flags=re.M)
+        assert n == 1
+    cells = [nbformat.v4.new_code_cell(text) for text in ("size = 'a name of the user\\'s'", source, source)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    first, again = ("".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells[1:])
+    assert "step 10/10" in first and "sample: " in first and "finished already" in again
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Bad input
+
+@pytest.mark.parametrize("flag,says", [
+    ("--lrr=1", "lr"), ("--sise=toy", "size"), ("--size=smal", "size"), ("--lr=abc", "lr"), ("--lr", "lr"), ("--lr=", "lr"),
+    ("--lr=nan", "lr"), ("--lr=inf", "lr"), ("--lr=-1", "lr"), ("--lr=0", "lr"), ("--max_steps=1.5", "max_steps"),
+    ("--max_steps=0", "max_steps"), ("--batch_size=-3", "batch_size"), ("--batch_size=5", "batch_size"),
+    ("--grad_accum_steps=7", "grad_accum_steps"), ("--n_heads=5", "n_heads"), ("--dropout=1", "dropout"),
+    ("--seed=-1", "seed"), ("--seed=5000000000", "seed"), ("--overwrite=maybe", "overwrite"), ("--device=tpu9", "device"),
+    ("--dtype=float8", "dtype"), ("--dataset=nothing", "nothing"), ("--dataset=", "dataset"), ("--data_dir=nowhere", "nowhere"),
+    ("--max_seq_len=100000000", "max_seq_len"), ("--out_dir=/dev/null/x", "out_dir"), ("--init_from=no.pt", "no.pt"),
+    ("--init_from=data/python/train.bin", "train.bin"), ("size=toy", "size"), ("--minutes=1 --max_steps=5", "minutes"),
+    ("--d_model=None2", "d_model"), ("--bias=None", "bias")])
+def test_a_users_mistake_gets_one_line_that_names_it_and_status_2(home, tmp_path, monkeypatch, capsys, flag, says):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--size=toy", f"--out_dir={tmp_path / 'out'}", *flag.split()])
+    with pytest.raises(UserError) as error:
+        train(**T.command_line())
+    assert says in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "ckpt.pt").exists()
+
+
+def test_the_command_line_ends_with_status_2_and_one_line(home):
+    done = run("train.py", "--size=smal", cwd=home, ok=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_a_token_past_the_vocabulary_and_a_torn_dataset_are_named(home, tmp_path, monkeypatch):
+    shutil.copytree(home / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    tokens = np.memmap("data/python/train.bin", "<u2", mode="r+")
+    tokens[:] = 60_000
+    tokens.flush()
+    with pytest.raises(UserError, match="token id 60000"):
+        train(**SMALL_RUN, max_steps=2)
+    with open("data/python/val.bin", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UserError, match="val.bin"):
+        train(**SMALL_RUN, max_steps=2)
+    Path("data/python/meta.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        train(**SMALL_RUN, max_steps=2)
+
+
+def test_help_tells_every_setting_with_its_comment(home):
+    text = run("train.py", "--help", cwd=home).stdout
+    for name in T.SETTINGS:
+        assert f"--{name} " in text
+    assert "vanish" not in text and "peak learning rate" in text
+
+
+def test_settings_in_the_file_and_in_the_table_are_the_same():
+    source = (HERE / "train.py").read_text().split("SETTINGS = ")[0]
+    assert re.findall(r"^(\w+) = .*?  # ", source, re.M) and set(re.findall(r"^(\w+) = .*?  # ", source, re.M)) == set(T.SETTINGS)
