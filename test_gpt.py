@@ -6,18 +6,9 @@ What this project promises, as tests on real text, real files and real processes
 """
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models: two threads only wait for each other
-import csv
-import json
-import math
-import random
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import asdict, replace
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; in toy models threads wait for each other
+import base64, csv, json, math, random, re, shutil, signal, subprocess, sys, sysconfig, time, zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +16,39 @@ import pytest
 import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
+import gpt, sample
 import train as T
-from train import GPT, GPTConfig, MEDIUM, SIZES, SMALL, TINY, TOY, UserError, train
+from gpt import load
+from train import GPT, GPTConfig, MEDIUM, SMALL, TINY, TOY, UserError, train
 
 HERE = Path(__file__).parent.resolve()
+ENV = os.environ | {"PYTHONIOENCODING": "utf-8", "COLUMNS": "80", "PYTHONUNBUFFERED": ""}  # "": flushing is ours
+BYTES = [bytes([b]) for b in range(256)]
 SHARED = HERE.parent / "shared" / "data"
 SMALL_RUN = dict(size="toy", d_model=32, max_seq_len=64, eval_tokens=2048, log_interval=1, device="cpu")
 
 
-def run(script, *args, cwd, ok=True, timeout=300):
+def python(script, *flags, cwd, **options):
     """Run one of the scripts as a user would; its finished process, stdout and stderr as text."""
-    done = subprocess.run([sys.executable, HERE / script, *map(str, args)], cwd=cwd, capture_output=True, text=True,
-                          encoding="utf-8", timeout=timeout)
-    assert not ok or done.returncode == 0, done.stdout + done.stderr
+    return subprocess.run([sys.executable, HERE / script, *map(str, flags)], cwd=cwd, env=ENV, capture_output=True,
+                          timeout=300, **({"text": True, "encoding": "utf-8"} | options))
+
+
+def run(script, *flags, cwd):
+    """The same, of a command that must succeed."""
+    done = python(script, *flags, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def complaint(script, flags, monkeypatch, cwd):
+    """What a script says of a user's mistake: one line. In this process, as there are many mistakes to try."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(sys, "argv", [script.__file__, *flags])
+    with pytest.raises(UserError) as error:
+        script.main()
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def flags(**settings):
@@ -114,12 +124,6 @@ def test_logits_and_gradients_are_those_of_transformers_gpt2():
     for name, p in theirs.named_parameters():
         grad = dict(ours.named_parameters())[our_name(name)].grad
         assert (p.grad - (grad.T if re.search(r"c_(attn|proj|fc).weight", name) else grad)).abs().max() < 1e-9, name
-
-
-def test_medium_with_32000_tokens_512_context_and_untied_weights_has_134601216_parameters():
-    with torch.device("meta"):
-        model = GPT(replace(MEDIUM, vocab_size=32_000, max_seq_len=512, tie_weights=False))
-    assert sum(p.numel() for p in model.parameters()) == 134_601_216
 
 
 def test_first_weights_have_gpt2s_scale():
@@ -499,7 +503,7 @@ def test_a_users_mistake_gets_one_line_that_names_it_and_status_2(home, tmp_path
 
 
 def test_the_command_line_ends_with_status_2_and_one_line(home):
-    done = run("train.py", "--size=smal", cwd=home, ok=False)
+    done = python("train.py", "--size=smal", cwd=home)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
@@ -530,3 +534,316 @@ def test_help_tells_every_setting_with_its_comment(home):
 def test_settings_in_the_file_and_in_the_table_are_the_same():
     source = (HERE / "train.py").read_text().split("SETTINGS = ")[0]
     assert re.findall(r"^(\w+) = .*?  # ", source, re.M) and set(re.findall(r"^(\w+) = .*?  # ", source, re.M)) == set(T.SETTINGS)
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# gpt.py and sample.py
+
+@pytest.mark.parametrize("script", ["gpt.py", "sample.py"])
+def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(tmp_path, script):
+    result = python(script, "--sede=1", cwd=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("error: unknown flag --sede") and result.stderr.count("\n") == 1
+
+
+def write_dataset(folder, name, text, tokens):
+    """A dataset as DESIGN.md describes it: `tokens` are single bytes or the UTF-8 of single characters."""
+    pieces = [bytes([b]) for b in text.encode()] if name == "bpe" else [c.encode() for c in text]
+    ids, cut = np.array([tokens.index(piece) for piece in pieces], "<u2"), len(pieces) * 9 // 10
+    os.makedirs(folder)
+    splits = {}
+    for split, part in (("train", ids[:cut]), ("val", ids[cut:])):
+        part.tofile(os.path.join(folder, f"{split}.bin"))
+        splits[split] = {"tokens": len(part), "bytes": len(part), "documents": 1, "crc32": zlib.crc32(part.tobytes())}
+    spec = {"name": name, "pattern": "(?s:.)", "tokens": [base64.b64encode(token).decode() for token in tokens]}
+    with open(os.path.join(folder, "meta.json"), "w") as file:
+        json.dump({"format": 1, "dtype": "uint16", "vocab_size": len(tokens) + 1, "tokenizer": spec, "splits": splits,
+                   "source": "os.py"}, file)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """A folder where train.py has made out/bytes, then out/chars: small models of one file of the standard library."""
+    cwd = tmp_path_factory.mktemp("runs")
+    with open(os.path.join(sysconfig.get_paths()["stdlib"], "textwrap.py"), encoding="utf-8") as file:
+        text = file.read()
+    write_dataset(cwd / "data" / "bytes", "bpe", text, BYTES)
+    write_dataset(cwd / "data" / "chars", "char", text, sorted({c.encode() for c in text}))
+    for name in ("bytes", "chars"):
+        result = python("train.py", "--size=toy", "--d_model=32", "--max_seq_len=64", "--max_steps=20", "--device=cpu",
+                        f"--dataset={name}", f"--out_dir=out/{name}", cwd=cwd)
+        assert result.returncode == 0, result.stderr
+    return cwd
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# gpt.py: the sizes on paper.
+
+def test_medium_at_32000_untied_counts_as_the_contract_says():
+    config = replace(MEDIUM, vocab_size=32_000, max_seq_len=512, tie_weights=False)
+    with torch.device("meta"):
+        model = GPT(config)
+    assert sum(gpt.count_parameters(model).values()) == sum(p.numel() for p in model.parameters()) == 134_601_216
+    rows = dict(gpt.describe("medium", config))
+    assert rows["  total"] == "134,601,216" and rows["  head"] == f"{32_000 * 768:,}"
+
+
+def test_the_printed_counts_are_those_of_models_with_weights(tmp_path):
+    table = {line[:44].strip(): line[44:].split() for line in python("gpt.py", cwd=tmp_path).stdout.splitlines()}
+    for i, config in enumerate((TOY, TINY, SMALL, MEDIUM)):
+        model = GPT(config)
+        total = sum(p.numel() for p in model.parameters())
+        assert table["total"][i] == f"{total:,}"
+        assert table["MLP"][i] == f"{sum(p.numel() for block in model.blocks for p in block.mlp.parameters()):,}"
+        embeddings = model.tok_emb.weight.numel() + model.pos_emb.weight.numel()
+        assert table["without embeddings"][i] == f"{total - embeddings:,}"
+
+
+def test_the_table_fits_120_columns_and_the_help_a_screen(tmp_path):
+    table = python("gpt.py", cwd=tmp_path).stdout
+    assert all(name in table for name in ("toy", "tiny", "small", "medium", "T4", "A100", "H200"))
+    assert max(map(len, table.splitlines())) <= 120
+    for script in ("gpt.py", "sample.py"):
+        assert len(python(script, "--help", cwd=tmp_path).stdout.splitlines()) <= 40
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("config", [TOY, TINY, SMALL], ids=["toy", "tiny", "small"])
+def test_the_activations_on_paper_are_what_autograd_keeps(config, half):
+    model, kept = GPT(config), {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(tensor):  # tensors are kept alive, so that no address is used twice
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.randint(config.vocab_size, (2, config.max_seq_len + 1))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = model(ids[:, :-1], ids[:, 1:])
+    n_bytes = sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in weights)
+    loss.backward()
+    if half:  # the half copies of the matrices belong to no token
+        n_bytes -= 2 * sum(p.numel() for p in model.parameters() if p.dim() == 2 and p is not model.pos_emb.weight)
+    assert gpt.activation_bytes(config, half) * 2 * config.max_seq_len == pytest.approx(n_bytes, rel=0.01)
+
+
+def test_a_size_of_ones_own_takes_the_flags(tmp_path):
+    printed = python("gpt.py", "--size=small", "--vocab_size=32000", "--tie_weights=False", "--max_seq_len=256",
+                     "--d_model=512", "--n_heads=8", "--n_layers=4", "--batch_size=16", "--mfu=A100:0.5", "--price=2",
+                     cwd=tmp_path).stdout
+    rows = {line[:44].strip(): line[44:].strip() for line in printed.splitlines()}
+    assert rows["layers x width, heads"] == "4 x 512, 8" and rows["vocabulary, context"] == "32,000, 256"
+    assert rows["token embeddings"] == rows["head"] == f"{32_000 * 512:,}"
+    assert rows["CPU, float32: micro-batch"] == rows["GPU, half precision: micro-batch"] == "16 x 256"
+    assert "A100: 50% of 312 TFLOP/s, $2.00 an hour" in rows and "T4: 30% of 65 TFLOP/s, $2.00 an hour" in rows
+    assert "MassiveText" in printed and "Besiroglu" in printed
+
+
+def test_the_law_of_hoffmann_gives_the_papers_loss_of_chinchilla():
+    assert gpt.predict_loss(70e9, 1.4e12) == pytest.approx(1.69 + 0.0834 + 0.1631, abs=1e-3)
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--d_modl=5"], "--d_model"), (["--d_model=100", "--n_heads=3"], "n_heads=3"), (["--d_model=1e99"], "--d_model"),
+    (["--n_layers=0"], "--n_layers"), (["--n_layers=2.5"], "--n_layers"), (["--n_layers=1e9"], "--n_layers"),
+    (["--vocab_size="], "--vocab_size"), (["--vocab_size=-1"], "--vocab_size"), (["--size=smal"], "small"),
+    (["--mfu=2"], "--mfu"), (["--mfu=T4:"], "--mfu"), (["--price=A10:3"], "A10"),
+    (["--tie_weights=maybe"], "--tie_weights"),
+    (["--batch_size=5"], "batch_size=5"), (["small"], "small"), (["--max_seq_len=nan"], "--max_seq_len")])
+def test_a_mistake_in_the_sizes_is_one_line(tmp_path, monkeypatch, flags, words):
+    assert words in complaint(gpt, flags, monkeypatch, tmp_path)
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# gpt.py: load and the tokenizer.
+
+def test_load_gives_the_trained_model_and_its_tokenizer(runs):
+    model, tokenizer = load(runs / "out" / "bytes")
+    assert not model.training and model.head.weight is model.tok_emb.weight and tokenizer.endoftext == 256
+    weights = T.load_checkpoint(str(runs / "out" / "bytes" / "best.pt"))["model"]
+    assert all(torch.equal(p, weights[name]) for name, p in model.state_dict().items())
+    assert tokenizer.decode(tokenizer.encode("naïve 文字<|endoftext|>")) == "naïve 文字<|endoftext|>"
+    model(torch.tensor([[1, 2]]), torch.tensor([[2, 3]])).backward()  # it can be trained on
+    assert sum(p.numel() for p in model.parameters()) == len(weights["tok_emb.weight"]) * 32 + sum(
+        w.numel() for name, w in weights.items() if name not in ("tok_emb.weight", "head.weight"))
+
+
+def test_load_takes_a_runs_best_weights_then_its_latest(runs, tmp_path):
+    for name in ("ckpt_prev.pt", "ckpt.pt", "best.pt"):  # each is taken before those that are there already
+        (tmp_path / name).write_bytes((runs / "out" / "bytes" / "ckpt.pt").read_bytes())
+        assert gpt.checkpoint_file(tmp_path) == str(tmp_path / name)
+    assert gpt.checkpoint_file(tmp_path, best=False) == str(tmp_path / "ckpt.pt")
+
+
+def test_load_reads_a_file_with_fields_missing_and_fields_unknown(runs, tmp_path):
+    checkpoint = T.load_checkpoint(str(runs / "out" / "bytes" / "ckpt.pt"))
+    for name in ("mlp_ratio", "bias", "dropout"):
+        del checkpoint["config"][name]
+    checkpoint["config"]["rotary"] = False
+    torch.save({name: checkpoint[name] for name in ("format", "model", "config", "tokenizer")}, tmp_path / "old.pt")
+    load(tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize("claim", [{"d_model": 2**40, "n_heads": 1}, {"n_layers": 10**12}, {"n_heads": 0},
+                                   {"d_model": "32"}, {"vocab_size": 10**15}, {"max_seq_len": None}, {"d_model": -32}])
+def test_a_file_that_claims_another_model_than_it_holds_is_refused_at_once(runs, tmp_path, claim):
+    checkpoint = T.load_checkpoint(str(runs / "out" / "bytes" / "best.pt"))
+    checkpoint["config"] |= claim
+    torch.save(checkpoint, tmp_path / "claims.pt")
+    started = time.monotonic()
+    with pytest.raises(UserError, match="claims.pt"):
+        load(tmp_path / "claims.pt")
+    assert time.monotonic() - started < 5
+
+
+def test_decode_takes_any_ids(runs):
+    for name in ("bytes", "chars"):
+        _, tokenizer = load(runs / "out" / name)
+        tokenizer.decode(range(tokenizer.endoftext + 1))
+        assert tokenizer.decode([-1, 10**9, 2**70]) == "\ufffd" * 3 and tokenizer.decode([]) == ""
+        assert tokenizer.decode(torch.tensor([tokenizer.endoftext])) == "<|endoftext|>"
+
+
+def test_a_char_tokenizer_names_the_character_that_it_does_not_know(runs):
+    _, tokenizer = load(runs / "out" / "chars")
+    assert tokenizer.decode(tokenizer.encode("def f():<|endoftext|>\n")) == "def f():<|endoftext|>\n"
+    for unknown, code in (("文", "U+6587"), ("\x07", "U+0007"), ("\ud800", "U+D800")):
+        with pytest.raises(UserError) as error:
+            tokenizer.encode("def " + unknown)
+        assert code in str(error.value) and repr(unknown) in str(error.value)
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# sample.py
+
+def test_the_newest_run_writes_a_document(runs):
+    result = python("sample.py", "--max_new_tokens=40", cwd=runs)
+    assert result.returncode == 0 and 10 < len(result.stdout) <= 41
+    assert result.stderr == f"{os.path.join('out', 'chars', 'best.pt')} on cpu:\n"
+    assert "<|endoftext|>" not in result.stdout
+
+
+def test_it_runs_from_any_folder(runs, tmp_path):
+    here = python("sample.py", "out/bytes", "--max_new_tokens=20", cwd=runs).stdout
+    assert here == python("sample.py", str(runs / "out" / "bytes"), "--max_new_tokens=20", cwd=tmp_path).stdout
+    for out_dir, newest in ((runs / "out", "chars"), (runs / "out" / "bytes", "bytes")):
+        assert newest in python("sample.py", f"--out_dir={out_dir}", "--max_new_tokens=2", cwd=tmp_path).stderr
+
+
+def test_the_same_command_writes_the_same_text_and_each_sample_differs(runs):
+    command = ("sample.py", "out/bytes", "--prompt=import os", "--num_samples=3", "--max_new_tokens=30", "--seed=5")
+    first = python(*command, cwd=runs).stdout
+    assert first == python(*command, cwd=runs).stdout
+    texts = [part.split("\n", 1)[1] for part in first.split("\n--- ")[1:]]
+    assert len(set(texts)) == 3 and all(text.startswith("import os") for text in texts)
+    alone = python("sample.py", "out/bytes", "--prompt=import os", "--max_new_tokens=30", "--seed=7", cwd=runs).stdout
+    assert alone == texts[2]  # sample i has seed + i
+
+
+def test_several_models_continue_one_prompt_under_headings(runs):
+    printed = python("sample.py", "out/bytes", "out/chars", "--prompt=import os", "--max_new_tokens=9", cwd=runs).stdout
+    assert printed.index("out/bytes") < printed.index("out/chars") and printed.count("\nimport os") == 2
+
+
+def test_greedy_text_is_what_generate_gives(runs):
+    model, tokenizer = load(runs / "out" / "chars")
+    ids = tokenizer.encode("import os")
+    expected = tokenizer.decode([int(token) for token in model.generate(torch.tensor([ids]), 20, temperature=0)])
+    for flag in ("--temperature=0", "--top_k=1"):
+        result = python("sample.py", "out/chars", "--prompt=import os", flag, "--max_new_tokens=20", cwd=runs)
+        assert result.stdout == "import os" + expected.split("<|endoftext|>")[0] + "\n"
+
+
+def test_a_prompt_comes_from_a_file_or_from_standard_input(runs, tmp_path):
+    (tmp_path / "prompt.txt").write_text("import os\n", encoding="utf-8")
+    expected = python("sample.py", "out/bytes", "--prompt=import os", "--max_new_tokens=5", cwd=runs).stdout
+    for source, options in ((f"FILE:{tmp_path / 'prompt.txt'}", {}), ("-", {"input": "import os\n"})):
+        result = python("sample.py", "out/bytes", f"--prompt={source}", "--max_new_tokens=5", cwd=runs, **options)
+        assert result.stdout == expected
+
+
+def test_prompts_become_a_table_of_80_columns(runs, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("def wrap(self, text):\n\nA line of quite a few words, is it not\n", encoding="utf-8")
+    printed = python("sample.py", "out/bytes", "out/chars", f"--prompts={file}", "--max_new_tokens=60", cwd=runs).stdout
+    lines = printed.splitlines()
+    assert lines[0].split() == ["prompt", "out/bytes/best.pt", "out/chars/best.pt"] and max(map(len, lines)) <= 80
+    assert sum(line.startswith(("def wrap(self,", "A line of")) for line in lines) == 2
+
+
+def test_a_prompt_longer_than_the_context_is_cut_to_its_end_with_a_warning(runs):
+    result = python("sample.py", "out/bytes", "--prompt=" + "x" * 100 + "y" * 64, "--max_new_tokens=3", cwd=runs)
+    assert result.returncode == 0 and result.stderr.startswith("warning: the prompt has 164 tokens")
+    assert result.stdout.startswith("y" * 64)
+
+
+def one_token_model(tmp_path, name, tokens, successor):
+    """A checkpoint whose model answers token i by successor[i]: its blocks add nothing, so the head alone decides."""
+    config = replace(TOY, vocab_size=len(tokens) + 1, d_model=len(tokens) + 1, n_heads=1, n_layers=1, max_seq_len=8,
+                     tie_weights=False)
+    weights = {key: torch.zeros_like(p) for key, p in GPT(config).state_dict().items()}
+    weights["ln_f.weight"] += 1
+    weights["tok_emb.weight"] = torch.eye(config.vocab_size)
+    for token, following in successor.items():
+        weights["head.weight"][following, token] = 1
+    spec = {"name": "bpe", "pattern": "(?s:.)", "tokens": [base64.b64encode(token).decode() for token in tokens]}
+    torch.save({"format": 1, "model": weights, "config": vars(config), "tokenizer": spec}, tmp_path / name)
+    return str(tmp_path / name)
+
+
+def test_a_character_is_shown_when_its_last_byte_has_come_and_the_text_ends_at_endoftext(tmp_path):
+    euro = "€".encode()
+    model = one_token_model(tmp_path, "euro.pt", BYTES,
+                            {256: euro[0], euro[0]: euro[1], euro[1]: euro[2], euro[2]: ord("!"), ord("!"): 256})
+    assert python("sample.py", model, "--temperature=0", cwd=tmp_path).stdout == "€!\n"
+    assert python("sample.py", model, "--temperature=0", "--max_new_tokens=2", cwd=tmp_path).stdout == "\ufffd\n"
+
+
+def test_a_models_text_cannot_steer_the_terminal(tmp_path):
+    model = one_token_model(tmp_path, "escape.pt", BYTES, {256: 27, 27: ord("["), ord("["): 256})
+    assert python("sample.py", model, "--temperature=0", cwd=tmp_path).stdout == "\ufffd[\n"
+    assert python("sample.py", model, "--temperature=0", "--prompt=\x1b[", cwd=tmp_path).stdout == "\ufffd[\n"
+
+
+@pytest.fixture
+def endless_text(tmp_path):
+    """sample.py writing the letter a until it is stopped."""
+    model = one_token_model(tmp_path, "endless.pt", BYTES, {256: 97, 97: 97})
+    command = [sys.executable, os.path.join(HERE, "sample.py"), model, "--temperature=0", "--max_new_tokens=1e9"]
+    pipes = {"bufsize": 0, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env=ENV, **pipes) as process:
+        yield process
+        process.kill()
+
+
+def test_text_appears_as_it_is_written_and_ctrl_c_ends_it_cleanly(endless_text):
+    assert 0 < len(endless_text.stdout.read(10_000)) < 1000  # a few letters, not a buffer full of them
+    endless_text.send_signal(signal.SIGINT)
+    rest, errors = endless_text.communicate(timeout=60)
+    assert endless_text.returncode == 130 and rest.endswith(b"\n") and errors == b""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(endless_text):
+    endless_text.stdout.read(5)
+    endless_text.stdout.close()
+    assert endless_text.wait(60) == 0 and endless_text.stderr.read() == b""
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--temprature=1"], "--temperature"), (["--temperature=nan"], "--temperature"),
+    (["--temperature=-1"], "--temperature"),
+    (["--temperature=inf"], "--temperature"), (["--top_p=1.5"], "--top_p"), (["--top_p=0"], "--top_p"),
+    (["--top_p=nan"], "--top_p"), (["--top_k=0"], "--top_k"), (["--max_new_tokens=0"], "--max_new_tokens"),
+    (["--max_new_tokens=-5"], "--max_new_tokens"), (["--seed=x"], "--seed"), (["--num_samples=1.5"], "--num_samples"),
+    (["--num_samples"], "--num_samples"), (["--device=gpu"], "device=gpu"), (["--out_dir=nowhere"], "python train.py"),
+    (["out/none"], "out/none"), (["data/bytes"], "data/bytes"), (["data/bytes/meta.json"], "meta.json"),
+    (["--prompt=FILE:none.txt"], "none.txt"), (["--prompt=FILE:out"], "out"), (["--prompts=none.txt"], "none.txt"),
+    (["--prompts=empty.txt"], "empty.txt"), (["--prompts="], "prompt"), (["--prompt=a", "--prompts=b"], "--prompt"),
+    (["--prompt=FILE:latin.txt"], "latin.txt is not UTF-8: byte 3 is 0xe9"),
+    (["out/bytes", "out/chars", "--prompt=文"], "U+6587")])
+def test_a_mistake_is_one_line_before_any_text(runs, monkeypatch, capsys, flags, words):
+    (runs / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    (runs / "empty.txt").write_bytes(b"\n\n")
+    assert words in complaint(sample, flags, monkeypatch, runs)
+    assert capsys.readouterr().out == ""
