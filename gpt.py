@@ -270,7 +270,7 @@ def main():
         print(f"{label:<44}{''.join(f'{text:>18}' for text in texts)}" if any(texts) else f"\n{label}")
     print("""
 Activations: what autograd keeps, without dropout, not compiled. MB and GB are powers of 10. The shares of a card's
-peak and the prices are assumptions, not measurements: set --mfu and --price to what you see.""")
+peak and the prices are assumptions (toy and tiny reach far less of it): set --mfu and --price to what you see.""")
     if flags.size:
         print("""
 The loss is 1.69 + 406.4 / parameters^0.34 + 410.7 / tokens^0.28 (equation 10), fitted to models of 70M to 16B

@@ -1,8 +1,8 @@
 """
 What this project promises, as tests on real text, real files and real processes.
 
-    python -m pytest -q                # in a few minutes on two cores
-    python -m pytest -q -m slow        # what takes longer
+    python -m pytest -q                    # in a few minutes on two cores
+    SLOW=1 python -m pytest -q -k slow     # what takes longer
 """
 import os
 
@@ -53,6 +53,9 @@ def complaint(script, flags, monkeypatch, cwd):
 
 def flags(**settings):
     return [f"--{name}={value}" for name, value in settings.items()]
+
+
+slow = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1 runs it")
 
 
 @pytest.fixture(scope="session")
@@ -714,6 +717,15 @@ def test_a_char_tokenizer_names_the_character_that_it_does_not_know(runs):
         assert code in str(error.value) and repr(unknown) in str(error.value)
 
 
+def test_text_of_any_script_comes_back_from_its_tokens(home):
+    tokenizer = gpt.Tokenizer(json.loads((home / "data/python/meta.json").read_text())["tokenizer"])
+    for text in ("All human beings are born free and equal.", "Todos os seres humanos nascem livres e iguais.",
+                 "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι.", "Все люди рождаются свободными.", "يولد جميع الناس أحرارًا",
+                 "सभी मनुष्यों को जन्मजात स्वतन्त्रता है।", "人人生而自由,在尊严和权利上一律平等。", "すべての人間は、生まれながらにして自由である。",
+                 "모든 인간은 태어날 때부터 자유로우며", "👩‍👩‍👧 \t\r\n\x00 \u200b end", (HERE / "train.py").read_text()):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 # -----------------------------------------------------------------------------------------------------------------
 # sample.py
 
@@ -847,3 +859,30 @@ def test_a_mistake_is_one_line_before_any_text(runs, monkeypatch, capsys, flags,
     (runs / "empty.txt").write_bytes(b"\n\n")
     assert words in complaint(sample, flags, monkeypatch, runs)
     assert capsys.readouterr().out == ""
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# The whole way
+
+@slow
+def test_slow_tiny_writes_english_words_after_three_minutes_of_stories_and_its_log_is_what_it_did(tmp_path):
+    if not (SHARED / "stories.txt.xz").exists():
+        pytest.skip("../shared/data/stories.txt.xz is not here")
+    environment = {name: value for name, value in ENV.items() if name != "OMP_NUM_THREADS"}  # all cores
+    for command in (["prepare.py", f"--input={SHARED / 'stories.txt.xz'}"], ["train.py", "--dataset=stories", "--minutes=3"]):
+        started = time.monotonic()
+        subprocess.run([sys.executable, HERE / command[0], *command[1:]], cwd=tmp_path, env=environment, check=True)
+        seconds = time.monotonic() - started
+    with open(tmp_path / "out/stories-tiny/log.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    assert float(log[-1]["seconds"]) <= seconds and float(log[-1]["val_loss"]) < float(log[0]["val_loss"]) - 2
+    assert all(int(row["tokens"]) == int(row["step"]) * 32 * 256 for row in log)
+    spent = sum(8192 * (int(b["step"]) - int(a["step"])) / float(b["tokens_per_s"]) for a, b in zip(log, log[1:]))
+    assert 0.7 * seconds < spent < seconds  # the speeds are those of the clock; the rest went into evals and start-up
+
+    import lzma
+    with lzma.open(SHARED / "stories.txt.xz", "rt", encoding="utf-8") as file:
+        known = set(re.findall(r"[a-z]+", file.read().lower()))
+    text = run("sample.py", "--num_samples=4", "--prompt=Once upon a time", "--max_new_tokens=100", cwd=tmp_path).stdout
+    words = re.findall(r"[a-z]+", text.lower())
+    assert len(words) > 150 and sum(word in known for word in words) > 0.9 * len(words), text

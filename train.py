@@ -10,9 +10,10 @@ Or paste this file into a notebook cell, edit the settings at its top and run it
 command (or cell) again: training goes on from the last checkpoint. The model is GPT-2 (Radford et al. 2019); the
 recipe is GPT-3's (Brown et al. 2020, appendix B) on as many tokens as Chinchilla's (Hoffmann et al. 2022).
 """
-import argparse, base64, contextlib, csv, difflib, functools, itertools, json, math, os, re, signal, sys, time, zipfile
+import argparse, base64, contextlib, csv, difflib, functools, json, math, os, re, signal, sys, threading, time, zipfile
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,9 +22,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-# -----------------------------------------------------------------------------------------------------------------
-# Settings. None takes the value of the size's recipe or what suits the machine; the run prints what it took.
-
+# ---- Settings. None takes the recipe's value or what suits the machine; the run prints what it took -------------
 size = "tiny"            # model and recipe: toy, tiny, small or medium
 dataset = "python"       # the folder in data_dir that prepare.py wrote
 data_dir = "data"        # where the datasets are
@@ -59,27 +58,17 @@ device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32, bfloat16 or float16; None: the device's fastest
 compile = None           # torch.compile; None: on CUDA only
 
-
-def whole(value):
-    if float(value) != int(float(value)):  # "8", "1e4", 8 and 8.0 are whole numbers
-        raise ValueError
-    return int(float(value))
-
-
-SETTINGS = {name: rule for names, *rule in (  # what each must be: in words, its parser, its test
-    ("dataset data_dir out_dir init_from device", "a text", os.fspath, lambda v: v),
-    ("size", "toy, tiny, small or medium", str, lambda v: v in SIZES),
-    ("dtype", "float32, bfloat16 or float16", str, lambda v: v in ("float32", "bfloat16", "float16")),
-    ("overwrite bias tie_weights compile", "True or False", lambda v: str(v).lower(), lambda v: v in ("true", "false")),
-    ("d_model n_heads n_layers max_seq_len batch_size grad_accum_steps max_steps eval_interval log_interval",
-     "a whole number above 0", whole, lambda v: v > 0),
-    ("warmup_steps eval_tokens", "a whole number from 0", whole, lambda v: v >= 0),
-    ("seed", "a whole number from 0 to 4294967295", whole, lambda v: 0 <= v < 2**32),
-    ("lr lr_scale minutes stop_after", "a number above 0", float, lambda v: 0 < v < math.inf),
-    ("weight_decay grad_clip", "a number from 0", float, lambda v: 0 <= v < math.inf),
-    ("dropout", "a number from 0 to below 1", float, lambda v: 0 <= v < 1)) for name in names.split()}
-MAY_DIFFER = """size dataset data_dir out_dir overwrite lr_scale batch_size grad_accum_steps device dtype compile
-    eval_interval log_interval stop_after""".split()  # between a run and its resumption
+SETTINGS = {name: rule for names, *rule in (  # the type of each, what it must be in words, and the test of that
+    ("dataset data_dir out_dir init_from device", str, "a text", lambda v: v != ""),
+    ("size", str, "toy, tiny, small or medium", lambda v: v in SIZES),
+    ("dtype", str, "float32, bfloat16 or float16", lambda v: v in ("float32", "bfloat16", "float16")),
+    ("overwrite bias tie_weights compile", bool, "True or False", lambda v: True),
+    ("d_model n_heads n_layers max_seq_len batch_size grad_accum_steps max_steps eval_interval log_interval", int,
+     "a whole number above 0", lambda v: v > 0),
+    ("warmup_steps eval_tokens seed", int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2**32),
+    ("lr lr_scale minutes stop_after", float, "a number above 0", lambda v: 0 < v < math.inf),
+    ("weight_decay grad_clip", float, "a number from 0", lambda v: 0 <= v < math.inf),
+    ("dropout", float, "a number from 0 to below 1", lambda v: 0 <= v < 1)) for name in names.split()}
 
 say = functools.partial(print, flush=True)  # at once, also into a file or a pipe
 
@@ -91,28 +80,28 @@ class UserError(ValueError):
 def parse_setting(name, value):
     """A setting's value in its own type, from a flag's text or from Python; UserError where it cannot be."""
     if name not in SETTINGS:
-        near = "".join(f", did you mean {word}?" for word in difflib.get_close_matches(name, SETTINGS, n=1))
-        raise UserError(f"unknown setting {name}{near} (python train.py --help lists them)")
+        near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0)[0]
+        raise UserError(f"there is no setting {name}, did you mean {near}? (python train.py --help lists them)")
     if globals()[name] is None and value in (None, "None"):
         return None
-    expected, parse, valid = SETTINGS[name]
-    try:
-        parsed = parse(value)
-        if valid(parsed) and (value is not True or parsed == "true"):
-            return parsed == "true" if expected == "True or False" else parsed
-    except (ValueError, TypeError, OverflowError):
-        pass
+    kind, expected, valid = SETTINGS[name]
+    with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        exact = os.fspath(value) if kind is str else float(str(value))  # 1e4 and 8.0 are whole numbers, True is none
+        if kind(exact) == exact and valid(kind(exact)):
+            return kind(exact)
     raise UserError(f"{name} must be {expected}, not {value!r}")
 
 
 def command_line():
-    """The settings given as --name=value. --help is made of the comments beside the settings above."""
-    parser = argparse.ArgumentParser(usage="python train.py [--name=value ...]", allow_abbrev=False)
-    with open(__file__, encoding="utf-8") as source:
-        comments = dict(re.findall(r"^(\w+) = .*?  # (.*)$", source.read(), re.M))
-    for name, comment in comments.items():  # a bare --overwrite is --overwrite=True
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="",
-                            help=f"{comment} [{globals()[name]}]")
+    """The settings given as --name=value. --help prints the comments beside the settings above."""
+    parser = argparse.ArgumentParser(usage="python train.py [--name=value ...]", allow_abbrev=False, formatter_class=
+                                     lambda prog: argparse.HelpFormatter(prog, max_help_position=20, width=120))
+    for name, comment in re.findall(r"^(\w+) = .*?  # (.*)$", Path(__file__).read_text(encoding="utf-8"), re.M):
+        if name in SETTINGS:  # a bare --overwrite is --overwrite=True
+            parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="X",
+                                help=f"{comment} [{globals()[name]}]")
     given, unknown = parser.parse_known_args()
     for flag in unknown:
         parse_setting(flag.split("=")[0].lstrip("-"), None)
@@ -120,9 +109,7 @@ def command_line():
     return vars(given)
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# Sizes: one architecture, four widths and depths.
-
+# ---- Sizes: one architecture, four widths and depths ------------------------------------------------------------
 @dataclass(frozen=True)
 class GPTConfig:
     """The shape of a GPT. vocab_size counts <|endoftext|>, the last id."""
@@ -144,9 +131,8 @@ MEDIUM = GPTConfig(d_model=768, n_heads=12, n_layers=12, max_seq_len=1024)
 SIZES = {"toy": TOY, "tiny": TINY, "small": SMALL, "medium": MEDIUM}
 SEQUENCES = {"toy": 32, "tiny": 32, "small": 64, "medium": 128}  # the recipe's batch: sequences a step
 
-# -----------------------------------------------------------------------------------------------------------------
-# The model. B sequences of T tokens; a shape stands beside the line that makes it.
 
+# ---- The model. B sequences of T tokens; a shape stands beside the line that makes it ---------------------------
 class Attention(nn.Module):
     """Multi-head causal self-attention (Vaswani et al. 2017)."""
 
@@ -173,11 +159,10 @@ class Block(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.ln_1, self.attn = nn.LayerNorm(config.d_model, bias=config.bias), Attention(config)
-        self.ln_2, self.mlp = nn.LayerNorm(config.d_model, bias=config.bias), nn.Sequential(
-            nn.Linear(config.d_model, config.mlp_ratio * config.d_model, bias=config.bias),
-            nn.GELU(approximate="tanh"),  # as GPT-2 has it
-            nn.Linear(config.mlp_ratio * config.d_model, config.d_model, bias=config.bias))
+        d_model, d_mlp, bias = config.d_model, config.mlp_ratio * config.d_model, config.bias
+        self.ln_1, self.attn = nn.LayerNorm(d_model, bias=bias), Attention(config)
+        self.ln_2, self.mlp = nn.LayerNorm(d_model, bias=bias), nn.Sequential(  # GELU in GPT-2's form of it
+            nn.Linear(d_model, d_mlp, bias=bias), nn.GELU(approximate="tanh"), nn.Linear(d_mlp, d_model, bias=bias))
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x, cache=None, start=0):
@@ -232,7 +217,8 @@ class GPT(nn.Module):
         this much probability (Holtzman et al. 2020). Keys and values are cached, so that a step costs one
         position. When the context is full, its last half is read again and the rest forgotten.
         """
-        if ids.size(1) == 0 or not temperature >= 0 or (1 if top_k is None else top_k) < 1 or not 0 < (1 if top_p is None else top_p) <= 1:
+        k, p = 1 if top_k is None else top_k, 1 if top_p is None else top_p
+        if not (ids.size(1) and temperature >= 0 and k >= 1 and 0 < p <= 1):
             raise UserError("generate needs ids to start from, temperature >= 0, top_k >= 1 and top_p from 0 to 1")
         generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
         c, training = self.config, self.training
@@ -257,7 +243,7 @@ def choose(logits, temperature, top_k, top_p, generator):
     """One token a row: logits (B, vocab_size) -> (B,) int64."""
     if temperature == 0:
         return logits.argmax(-1)
-    logits = logits.float() / temperature
+    logits = (logits - logits.max(-1, keepdim=True).values).float() / temperature  # at most 0: none overflows
     if top_k is not None:
         logits[logits < logits.topk(min(top_k, logits.size(-1))).values[:, -1:]] = -math.inf
     if top_p is not None:
@@ -270,13 +256,11 @@ def choose(logits, temperature, top_k, top_p, generator):
 def flops_per_token(model):
     """Training FLOPs a token: 6 a weight, the head's included, and attention's (PaLM, Chowdhery et al. 2022, B)."""
     c = model.config
-    weights = sum(p.numel() for p in model.blocks.parameters()) + sum(p.numel() for p in model.ln_f.parameters())
+    weights = sum(p.numel() for part in (model.blocks, model.ln_f) for p in part.parameters())
     return 6 * (weights + model.head.weight.numel()) + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# The recipe: what the size decides.
-
+# ---- The recipe: what the size decides --------------------------------------------------------------------------
 def recipe(config, n_params, sequences, lr_scale):
     """(peak LR, steps) for a model of n_params parameters and a batch of so many sequences a step."""
     tokens = 20 * n_params  # Hoffmann et al. 2022, table 3
@@ -299,39 +283,32 @@ def make_optimizer(model, s):
 
 
 def split_batch(s, sequences, T):
-    """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or what suits the device."""
+    """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or by the device."""
     if s.batch_size and s.grad_accum_steps:
         return s.batch_size, s.grad_accum_steps
-    divisors = [n for n in range(1, sequences + 1) if sequences % n == 0]
     room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits that stay in a CPU's cache, or fit a 16 GB GPU
+    divisors = [n for n in range(1, sequences + 1) if sequences % n == 0]
     given = s.batch_size or s.grad_accum_steps or max(n for n in divisors if n == 1 or n * T <= room)
     if given not in divisors:
-        near = min(divisors, key=lambda n: abs(n - given))
         raise UserError(f"{'batch_size' if s.batch_size else 'grad_accum_steps'}={given} does not divide the recipe's "
-                        f"{sequences} sequences a step: take {near}, or set both batch_size and grad_accum_steps")
+                        f"{sequences} sequences a step: take {min(divisors, key=lambda n: abs(n - given))}, or set both "
+                        f"batch_size and grad_accum_steps")
     return (sequences // given, given) if s.grad_accum_steps else (given, sequences // given)
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# Data: token ids as prepare.py wrote them.
-
+# ---- Data: token ids as prepare.py wrote them -------------------------------------------------------------------
 def load_data(s):
     """(meta, train, val): the dict of a dataset's meta.json, and its splits as memory-mapped arrays of token ids."""
-    folder = os.path.join(s.data_dir, s.dataset)
-    command = f"python prepare.py --dataset={s.dataset}"
-    if s.dataset not in ("python", "tinystories", "shakespeare"):
-        command += " --input=YOUR_TEXT"
+    folder = Path(s.data_dir, s.dataset)
     try:
-        with open(os.path.join(folder, "meta.json"), encoding="utf-8") as file:
-            meta = json.load(file)
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         ids = {"uint16": "<u2", "uint32": "<u4"}[meta["dtype"]]
-        splits = [np.memmap(os.path.join(folder, f"{name}.bin"), ids, mode="r") for name in ("train", "val")]
+        splits = [np.memmap(folder / f"{name}.bin", ids, mode="r") for name in ("train", "val")]
         if [len(split) for split in splits] != [meta["splits"][name]["tokens"] for name in ("train", "val")]:
             raise ValueError("train.bin and val.bin are not as long as meta.json says")
-    except FileNotFoundError as error:
-        raise UserError(f"dataset={s.dataset}: there is no {error.filename}; make it by: {command}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"dataset={s.dataset}: {folder} is damaged ({error}); make it by: {command} --overwrite") from None
+        raise UserError(f"dataset={s.dataset}: {folder} is missing or damaged ({error}); make it by: python prepare.py "
+                        f"--dataset={s.dataset}, with --input=YOUR_TEXT where it is a text of your own") from None
     return meta, *splits
 
 
@@ -351,11 +328,9 @@ def epoch_order(n_tokens, T, seed, epoch):
 
 def window_starts(n_tokens, T, seed, first, count):
     """
-    Where windows first .. first + count - 1 of the endless sequence of epochs start: (count,) int64.
-
-    An epoch tiles the tokens, read as a ring, with n_tokens // T windows from an offset of its own: no token is a
-    target twice in it, and fewer than T are left out. A pure function: a resumed run, and any split of a step into
-    micro-batches, read the same data.
+    Where windows first .. first + count - 1 of the endless sequence of epochs start: (count,) int64. An epoch tiles
+    the tokens, read as a ring, from an offset of its own: no token is a target twice in it, fewer than T are left
+    out. A pure function: a resumed run, and any split of a step into micro-batches, read the same data.
     """
     starts = []
     for i in range(first, first + count):
@@ -369,50 +344,52 @@ def read_windows(tokens, starts, config, device):
     """Windows of T + 1 tokens, the inputs and the targets one further on: (len(starts), T + 1) int64 on the device."""
     windows = tokens[(starts[:, None] + np.arange(config.max_seq_len + 1)) % len(tokens)].astype(np.int64)
     if windows.max() >= config.vocab_size:  # on a GPU an embedding would only say "device-side assert"
-        raise UserError(f"the data holds token id {windows.max()}, the vocabulary ends at {config.vocab_size - 1}: "
-                        f"prepare it anew")
+        raise UserError(f"the data holds token id {windows.max()}, vocab_size is {config.vocab_size}: prepare it anew")
     return torch.from_numpy(windows).to(device)
 
 
 @torch.no_grad()
-def evaluate(model, val, n_windows, s, token_bytes, stopping):
+def evaluate(model, val, n_windows, s, tokenizer, stopping):
     """
-    val_loss (nats a token) and bpb (bits per byte) over the first n_windows windows of val, the same at every eval.
-
-    bpb counts the bytes of just those targets, so that another tokenizer can be compared. None if cut short.
+    val_loss (nats a token) and bpb (bits per byte of those tokens' text: tokenizers can be compared) over the first
+    n_windows windows of val, the same at every eval. None if cut short.
     """
-    T, losses, n_bytes = model.config.max_seq_len, [], []
+    T, loss, n_bytes = model.config.max_seq_len, 0.0, 0
     model.eval()
     for first in range(0, n_windows, s.batch_size):
         if stopping:
-            break
-        batch = read_windows(val, T * np.arange(first, min(first + s.batch_size, n_windows)), model.config, s.device)
+            return None
+        starts = T * np.arange(first, min(first + s.batch_size, n_windows))
+        batch = read_windows(val, starts, model.config, s.device)  # (b, T + 1)
         with s.autocast():
-            losses.append(model(batch[:, :-1], batch[:, 1:]).float() * len(batch))
-        n_bytes.append(token_bytes[batch[:, 1:]].sum())
+            loss += model(batch[:, :-1], batch[:, 1:]).item() * len(batch) / n_windows
+        targets = batch[:, 1:][batch[:, 1:] != tokenizer.eot_token].tolist()
+        n_bytes += len(tokenizer.decode_bytes(targets))
     model.train()
-    if not stopping:
-        loss = math.fsum(torch.stack(losses).tolist()) / n_windows
-        n_bytes = max(1, sum(torch.stack(n_bytes).tolist()))
-        return {"val_loss": loss, "bpb": loss / math.log(2) * n_windows * T / n_bytes}
+    return {"val_loss": loss, "bpb": loss / math.log(2) * n_windows * T / max(1, n_bytes)}
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# Checkpoints: ckpt.pt to go on from, ckpt_prev.pt the one before it, best.pt the weights of the lowest val loss.
-
-def save_checkpoint(folder, name, checkpoint):
-    """Write a temporary file, flush it to the disk, rename it: whatever is killed, a whole file stays in place."""
-    path = os.path.join(folder, name)
+# ---- Checkpoints: ckpt.pt to go on from, ckpt_prev.pt the one before it, best.pt of the lowest val loss ---------
+@contextlib.contextmanager
+def survived(path):
+    """A write to `path` may fail (a full disk, a drive that went away): training goes on, the last good file stays."""
     try:
-        with open(path + ".tmp", "wb") as file:
+        yield
+    except (OSError, RuntimeError) as error:
+        say(f"warning: {path} could not be written ({error}); the next save tries again")
+
+
+def save_checkpoint(path, checkpoint):
+    """Write a temporary file, flush it to the disk, rename it: whatever is killed, a whole file stays in place."""
+    temporary = path.with_suffix(".tmp")
+    with survived(path):
+        with open(temporary, "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        if name == "ckpt.pt" and os.path.exists(path):
-            os.replace(path, os.path.join(folder, "ckpt_prev.pt"))
-        os.replace(path + ".tmp", path)
-    except (OSError, RuntimeError) as error:  # a full disk, a drive that went away: the last good one stays
-        say(f"warning: {path} could not be saved ({error}); the next save tries again")
+        if path.name == "ckpt.pt" and path.exists():
+            path.replace(path.with_name("ckpt_prev.pt"))
+        temporary.replace(path)
 
 
 def load_checkpoint(path):
@@ -422,48 +399,44 @@ def load_checkpoint(path):
             damaged = archive.testzip()  # torch.load does not notice a flipped byte in a tensor
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if damaged or checkpoint["format"] != 1:
-            raise ValueError(damaged)
-    except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
+            raise ValueError
+        return checkpoint
     except Exception as error:  # a broken file makes torch and zipfile raise a dozen kinds
-        raise UserError(f"{path} is damaged or not a checkpoint of train.py ({type(error).__name__})") from None
-    return checkpoint
+        why = "missing" if isinstance(error, FileNotFoundError) else "damaged or not a checkpoint of train.py"
+        raise UserError(f"{path} is {why} ({type(error).__name__})") from None
 
 
 def newest_checkpoint(out_dir):
     """The newest checkpoint in out_dir that can be read, or None; a damaged one is named and set aside."""
-    for path in (os.path.join(out_dir, name) for name in ("ckpt.pt", "ckpt_prev.pt")):
+    for path in (out_dir / "ckpt.pt", out_dir / "ckpt_prev.pt"):
         try:
-            if os.path.exists(path):
+            if path.exists():
                 return load_checkpoint(path)
         except UserError as error:
             say(f"warning: {error}; kept as {path}.damaged")
-            os.replace(path, path + ".damaged")
+            path.replace(f"{path}.damaged")
 
 
-COLUMNS = ("step", "tokens", "loss", "val_loss", "bpb", "lr", "tokens_per_s", "mfu", "memory", "seconds")
+COLUMNS = ["step", "tokens", "loss", "val_loss", "bpb", "lr", "tokens_per_s", "mfu", "memory", "seconds"]
 
 
-def open_log(path, step):
-    """(log.csv, open for more rows and without those past `step`; its last row or None)."""
+def cut_log(path, step):
+    """Drop log.csv's rows past `step`, and a torn one; (step, seconds) of the last that is left, (-1, 0) if none is."""
     rows = []
-    if os.path.exists(path):
+    if path.exists():
         with open(path, newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("seconds") and int(row["step"]) <= step]
-    with open(path + ".tmp", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(path + ".tmp", path)
-    return open(path, "a", newline=""), rows[-1] if rows else None
+            rows = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= step and
+                    len(row) == len(COLUMNS) and row[-1]]
+    with open(path.with_suffix(".tmp"), "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    path.with_suffix(".tmp").replace(path)
+    return (int(rows[-1][0]), float(rows[-1][-1])) if rows else (-1, 0.0)
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# The machine.
-
+# ---- The machine ------------------------------------------------------------------------------------------------
 PEAK_FLOPS = {  # dense half-precision FLOP/s by a part of the card's name: the makers' data sheets
-    "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A10": 125e12, "L4": 121e12,
-    "T4": 65e12, "V100": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
+    "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12,
+    "L4": 121e12, "A10": 125e12, "T4": 65e12, "V100": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
 
 
 def choose_device(s):
@@ -471,14 +444,17 @@ def choose_device(s):
     name = s.device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try:
         s.device = torch.empty(1, device=name).device
+        if s.device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
     except (RuntimeError, AssertionError):
         raise UserError(f"device={name} is not to be had here; without it the best device is taken") from None
-    kind, card, best, why = s.device.type, f"{torch.get_num_threads()} threads", "float32", "half gains little here"
-    if kind == "cuda":
-        card = torch.cuda.get_device_name(s.device)
+    kind = s.device.type
+    card = torch.cuda.get_device_name(s.device) if kind == "cuda" else f"{torch.get_num_threads()} threads"
+    best, why = "float32", "half gains little here"
+    if kind == "cuda" and torch.cuda.get_device_capability(s.device) >= (8, 0):
         best, why = "bfloat16", "the range of float32 in half its bytes"
-        if torch.cuda.get_device_capability(s.device) < (8, 0):
-            best, why = "float16", "no bfloat16 on this card; a scaler keeps small gradients from vanishing"
+    elif kind == "cuda":
+        best, why = "float16", "no bfloat16 on this card; a scaler keeps small gradients from vanishing"
     s.dtype, why = s.dtype or best, why if s.dtype in (None, best) else "as set"
     s.compile = kind == "cuda" if s.compile is None else s.compile
     s.autocast = lambda: torch.autocast(kind, getattr(torch, s.dtype), enabled=s.dtype != "float32")
@@ -491,11 +467,10 @@ def peak_memory(device):
     """GB: the most that tensors took on a GPU so far, or this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    try:
+    with contextlib.suppress(ImportError):  # Windows has no such module
         import resource
-    except ImportError:  # Windows
-        return math.nan
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return math.nan
 
 
 def printable(text):
@@ -504,25 +479,24 @@ def printable(text):
 
 
 @contextlib.contextmanager
-def signals_into(stopping):
-    """Ctrl-C, a notebook's stop button and SIGTERM append to the list `stopping`; a second Ctrl-C interrupts."""
-    def handle(number, frame):
-        stopping.append(signal.Signals(number).name)
+def caught_signals():
+    """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one does what it always did."""
+    def catch(number, frame):
+        caught.append(signal.Signals(number).name)
         signal.signal(number, before[number])
 
-    before = {}
-    with contextlib.suppress(ValueError):  # not on the main thread: Python takes signals nowhere else
-        before |= {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread take signals
+    caught, before = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
     try:
-        yield
+        for number in before:
+            signal.signal(number, catch)
+        yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in before:
+            signal.signal(number, before[number])
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# The loop.
-
+# ---- The loop ---------------------------------------------------------------------------------------------------
 def micro_step(model, batch, s, scaler, *where):
     """Forward and backward of one micro-batch (b, T + 1); its part of the step's loss, still on the device."""
     if s.dropout:  # drawn anew from (seed, step, micro-batch), so that no generator's state need be saved
@@ -536,7 +510,7 @@ def micro_step(model, batch, s, scaler, *where):
 def fit_steps(model, batch, s, scaler, seconds, eval_batches, interval):
     """The steps that fit into `seconds`, evals included, by the clock. Changes nothing that lasts."""
     times = []
-    while len(times) < 4 or sum(times[1:]) < min(5, 0.02 * seconds):  # the first warms up, and may compile
+    while len(times) < 4 or sum(times[1:]) < min(10, 0.05 * seconds):  # the first warms up, and may compile
         start = time.perf_counter()
         micro_step(model, batch, s, scaler, 0, 0).item()
         times.append(time.perf_counter() - start)
@@ -555,25 +529,24 @@ def train(**overrides):
     token) and bpb (bits per byte) as a dict. UserError, a ValueError, names a setting or a file that cannot be.
     """
     started = time.monotonic()
-    s = SimpleNamespace(**{name: parse_setting(name, value) for name, value in
-                           ({name: globals()[name] for name in SETTINGS} | overrides).items()})
+    given = {name: globals()[name] for name in SETTINGS} | overrides
+    s = SimpleNamespace(**{name: parse_setting(name, value) for name, value in given.items()})
     if s.minutes and s.max_steps:
         raise UserError("minutes and max_steps both say how long to train: give one of them")
     s.out_dir = s.out_dir or os.path.join("out", f"{s.dataset}-{s.size}")
+    out_dir, log_path = Path(s.out_dir), Path(s.out_dir, "log.csv")
     machine = choose_device(s)
     meta, train_data, val_data = load_data(s)
-    shape = {name: getattr(s, name) for name in ("d_model", "n_heads", "n_layers", "max_seq_len") if getattr(s, name)}
-    config = replace(SIZES[s.size], vocab_size=meta["vocab_size"], dropout=s.dropout, bias=s.bias,
-                     tie_weights=s.tie_weights, **shape)
+    shape = {name: getattr(s, name, None) for name in asdict(SIZES[s.size])} | {"vocab_size": meta["vocab_size"]}
+    config = replace(SIZES[s.size], **{name: value for name, value in shape.items() if value is not None})
     T = config.max_seq_len
     if min(len(train_data), len(val_data)) <= T:
-        raise UserError(f"dataset={s.dataset} has {len(train_data):,} train and {len(val_data):,} val tokens, a window "
-                        f"takes {T + 1:,}: prepare more text, or set a smaller max_seq_len")
+        raise UserError(f"dataset={s.dataset}: a split is shorter than a window of max_seq_len + 1 = {T + 1:,} tokens")
     torch.manual_seed(s.seed)
     model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
     step_model = torch.compile(model) if s.compile else model  # evals and samples, of other shapes, stay eager
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
-    checkpoint = None if s.overwrite else newest_checkpoint(s.out_dir)
+    checkpoint = None if s.overwrite else newest_checkpoint(out_dir)
 
     # What is None takes the recipe's value.
     n_params = sum(p.numel() for p in model.parameters())
@@ -588,7 +561,7 @@ def train(**overrides):
     if s.minutes and checkpoint:
         s.max_steps = checkpoint["settings"]["max_steps"]
     elif s.minutes:
-        batch = read_windows(train_data, window_starts(len(train_data), T, s.seed, 0, s.batch_size), config, s.device)
+        batch = read_windows(train_data, np.arange(s.batch_size), config, s.device)
         left = 60 * s.minutes - (time.monotonic() - started)
         s.max_steps = fit_steps(step_model, batch, s, scaler, left, eval_batches, s.eval_interval or least_interval)
     s.max_steps = s.max_steps or recipe_steps
@@ -596,99 +569,99 @@ def train(**overrides):
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), least_interval)
 
     # Go on with the run in out_dir if it is this one; or start with another's weights, or anew.
-    settings = {name: getattr(s, name) for name in SETTINGS} | asdict(config) | {
-        "device": str(s.device), "batch": sequences, "data": [meta["splits"][name]["crc32"] for name in ("train", "val")]}
+    names = "lr max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens init_from"
+    run = {name: getattr(s, name) for name in names.split()} | asdict(config) | {
+        "batch": sequences, "data": [meta["splits"][split].get("crc32") for split in ("train", "val")]}
     optimizer = make_optimizer(model, s)
     step, best_val_loss, result = 0, math.inf, {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}
     if checkpoint:
-        differ = [f"{name} was {checkpoint['settings'][name]} and is now {value}" for name, value in settings.items()
-                  if name not in MAY_DIFFER and checkpoint["settings"].get(name, value) != value]
+        old = checkpoint["settings"]
+        differ = [f"{name} was {old[name]} and is now {new}" for name, new in run.items() if old.get(name, new) != new]
         if differ:
-            raise UserError(f"{s.out_dir} holds another run: {'; '.join(differ)}. Use its settings to go on with it, "
+            raise UserError(f"{s.out_dir} holds another run: {'; '.join(differ)}. Use its settings to go on, "
                             f"--out_dir to train beside it, or --overwrite=True to train anew")
+        model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
-        if scaler.is_enabled() and checkpoint.get("scaler"):
+        if checkpoint.get("scaler"):  # empty unless it was float16
             scaler.load_state_dict(checkpoint["scaler"])
         step, best_val_loss, result = checkpoint["step"], checkpoint["best_val_loss"], checkpoint["result"]
-    source = checkpoint or (load_checkpoint(s.init_from) if s.init_from else None)
-    if source:
-        differ = [name for name, value in asdict(config).items() if name != "dropout" and source["config"][name] != value]
+    elif s.init_from:
+        source = load_checkpoint(s.init_from)
+        old, new = source["config"], asdict(config)
+        differ = [name for name in new if name != "dropout" and old.get(name, new[name]) != new[name]]
         if differ or source["tokenizer"] != meta["tokenizer"]:
-            raise UserError(f"init_from={s.init_from} has another {' and '.join(differ) or 'tokenizer'}: set its size, and "
-                            f"prepare the text with --tokenizer=data/<its dataset>")
+            raise UserError(f"init_from={s.init_from} has another {' and '.join(differ) or 'tokenizer'}: set its size, "
+                            f"and prepare the text with --tokenizer=data/<its dataset>")
         model.load_state_dict(source["model"])
     try:
-        os.makedirs(s.out_dir, exist_ok=True)
+        out_dir.mkdir(parents=True, exist_ok=True)
         for name in ("ckpt.pt", "ckpt_prev.pt", "best.pt") if s.overwrite else ():
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(s.out_dir, name))
-        log, last_row = open_log(os.path.join(s.out_dir, "log.csv"), step if checkpoint else -1)
+            (out_dir / name).unlink(missing_ok=True)
+        logged, seconds_before = cut_log(log_path, step if checkpoint else -1)
     except OSError as error:
         raise UserError(f"out_dir={s.out_dir} cannot be written: {error.strerror}") from None
-    logged, seconds_before = (int(last_row["step"]), float(last_row["seconds"])) if last_row else (-1, 0.0)
-    saved = step if checkpoint else -1
+    blocks, total = sum(p.numel() for p in model.blocks.parameters()), s.max_steps * tokens
     say(f"machine    {machine}\n"
-        f"model      {s.size}: {n_params:,} parameters, {sum(p.numel() for p in model.blocks.parameters()):,} in its blocks: "
-        f"{config.n_layers} layers of {config.d_model}, vocabulary {config.vocab_size:,}\n"
+        f"model      {s.size}: {n_params:,} parameters, {blocks:,} in {config.n_layers} blocks of {config.d_model}\n"
+        f"vocabulary {config.vocab_size:,} tokens\n"
         f"data       {s.data_dir}/{s.dataset}: {len(train_data):,} tokens to train on, {len(val_data):,} to validate\n"
-        f"batch      {tokens:,} tokens a step: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T} tokens\n"
-        f"schedule   {s.max_steps:,} steps, {s.max_steps * tokens:,} tokens: {s.max_steps * tokens / len(train_data):.2f} "
-        f"epochs, {s.max_steps * tokens / n_params:.2f} tokens a parameter\n"
+        f"batch      {tokens:,} tokens: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T} tokens\n"
+        f"schedule   {s.max_steps:,} steps, {total:,} tokens: {total / len(train_data):.2f} epochs, "
+        f"{total / n_params:.2f} tokens a parameter\n"
         f"lr         {s.lr:.2e} after {s.warmup_steps} steps of warm-up, then a cosine to a tenth\n"
-        f"run        {s.out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}; eval every {s.eval_interval} steps")
+        f"evals      every {s.eval_interval} steps\n"
+        f"run        {s.out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}")
     if step == logged == s.max_steps:
         say("finished already: --overwrite=True trains anew")
-    del source, checkpoint  # their tensors are in the model now
+    settings = {name: getattr(s, name) for name in SETTINGS} | run | {"device": str(s.device)}
+    checkpoint = source = None  # their tensors are in the model now
 
     def save(name):
-        save_checkpoint(s.out_dir, name, {
+        save_checkpoint(out_dir / name, {
             "format": 1, "model": model.state_dict(), "config": asdict(config), "settings": settings, "step": step,
             "best_val_loss": best_val_loss, "result": result, "tokenizer": meta["tokenizer"],
             "optimizer": optimizer.state_dict() if name == "ckpt.pt" else None, "scaler": scaler.state_dict()})
 
     # A turn of the loop looks at the model as it is after `step` steps (eval, log, save), then takes one more.
-    tokenizer, endoftext = load_tokenizer(meta["tokenizer"]), config.vocab_size - 1
-    token_bytes = torch.tensor([len(tokenizer.decode_single_token_bytes(i)) for i in range(endoftext)] + [0], device=s.device)
-    stopping, bad_steps, turn, longest_turn = [], 0, time.monotonic(), 0.0
-    trained, trained_steps = 0.0, 0  # seconds of training, and its steps, since the last line
-    with log, signals_into(stopping):
-        while True:
+    tokenizer, bad_steps, turn, longest_turn = load_tokenizer(meta["tokenizer"]), 0, time.monotonic(), 0.0
+    printed, trained = step, 0.0  # the step of the last line, and the seconds of training since
+    with caught_signals() as stopping:
+        for step in range(step, s.max_steps + 1):
             longest_turn, turn = max(longest_turn, time.monotonic() - turn), time.monotonic()
             due = step == s.max_steps or step % s.eval_interval == 0
             if step > logged and (due or step == 1 or step % s.log_interval == 0):
-                evaluated = evaluate(model, val_data, eval_windows, s, token_bytes, stopping) if due else {}
-                if evaluated is None:
-                    break  # cut short; log.csv has no row of this step, so that a resumed run evaluates it
-                result |= evaluated
-                speed = trained_steps * tokens / trained if trained else 0.0
+                speed = (step - printed) * tokens / trained if trained else 0.0  # tokens/s
                 row = {"step": step, "tokens": step * tokens, "loss": result["loss"] if step else "",
-                       "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": round(speed), "memory": round(peak_memory(s.device), 3),
+                       "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": round(speed),
                        "mfu": round(speed * flops_per_token(model) / s.peak_flops, 4) if s.peak_flops else "",
-                       "seconds": round(seconds_before + time.monotonic() - started, 1)} | evaluated
-                csv.DictWriter(log, COLUMNS, lineterminator="\n").writerow(row)
-                log.flush()
-                logged = step
+                       "memory": round(peak_memory(s.device), 3),
+                       "seconds": round(seconds_before + time.monotonic() - started, 1)}
                 if trained:
-                    left = timedelta(seconds=round((s.max_steps - step) * trained / trained_steps))
-                    say(f"step {step:,}/{s.max_steps:,} | {row['tokens'] / 1e6:.2f}M tokens | loss {row['loss']:.4f} | lr "
-                        f"{row['lr']:.2e} | {speed:,.0f} tokens/s | " + (f"MFU {row['mfu']:.1%} | " if s.peak_flops else "") +
-                        f"{row['memory']:.2f} GB | {left} to go")
-                trained, trained_steps = 0.0, 0
+                    mfu = f"MFU {row['mfu']:.1%} | " if s.peak_flops else ""
+                    left = timedelta(seconds=round((s.max_steps - step) * tokens / speed))
+                    say(f"step {step:,}/{s.max_steps:,} | {step * tokens / 1e6:.2f}M tokens | loss {row['loss']:.4f} | "
+                        f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {mfu}{row['memory']:.2f} GB | {left} to go")
+                printed, trained = step, 0.0
                 if due:
-                    sound = math.isfinite(result["val_loss"])
-                    say(f"eval: val loss {result['val_loss']:.4f} nats a token, perplexity "
-                        f"{math.exp(min(99, result['val_loss'])):.2f}, {result['bpb']:.4f} bits per byte")
-                    if step and sound:
+                    evaluated = evaluate(model, val_data, eval_windows, s, tokenizer, stopping)
+                    if stopping:
+                        break  # cut short: log.csv has no row of this step, so that a resumed run evaluates it
+                    result, row, val_loss = result | evaluated, row | evaluated, evaluated["val_loss"]
+                    say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(99, val_loss)):.2f}, "
+                        f"{result['bpb']:.4f} bits per byte")
+                    if step and math.isfinite(val_loss):
+                        start = torch.tensor([[tokenizer.eot_token]], device=s.device)
                         with s.autocast():
-                            ids = model.generate(torch.tensor([[endoftext]], device=s.device), 100, seed=s.seed)
-                            ids = list(itertools.takewhile(lambda id: id != endoftext, (int(id) for id in ids)))
-                        say(f"sample: {printable(tokenizer.decode(ids))}\n")
-                    if result["val_loss"] < best_val_loss:
-                        best_val_loss = result["val_loss"]
+                            ids = [int(token) for token in model.generate(start, 100, seed=s.seed)]
+                        text = printable(tokenizer.decode(ids).split("<|endoftext|>")[0]).strip()
+                        say("sample: " + re.sub(r"\n\s*\n", "\n", text) + "\n")
+                    if val_loss < best_val_loss:
+                        best_val_loss = val_loss
                         save("best.pt")
-                    if sound:
+                    if math.isfinite(val_loss):
                         save("ckpt.pt")
-                        saved = step
+                with survived(log_path), open(log_path, "a", newline="") as log:  # last: it says that all this is done
+                    csv.DictWriter(log, COLUMNS, lineterminator="\n").writerow(row)
             if s.stop_after and time.monotonic() - started + 1.5 * longest_turn > 60 * s.stop_after:
                 stopping.append(f"stop_after={s.stop_after}")
             if step == s.max_steps or stopping:
@@ -698,29 +671,27 @@ def train(**overrides):
             for group in optimizer.param_groups:
                 group["lr"] = lr_at(step, s)
             starts = window_starts(len(train_data), T, s.seed, step * sequences, sequences)
-            batch, losses = read_windows(train_data, starts, config, s.device), []  # (sequences, T + 1): the whole step's
-            for i, micro_batch in enumerate(batch.split(s.batch_size)):
-                if not stopping:
-                    losses.append(micro_step(step_model, micro_batch, s, scaler, step, i))
+            batch = read_windows(train_data, starts, config, s.device)  # (sequences, T + 1)
+            losses = [micro_step(step_model, micro_batch, s, scaler, step, i)
+                      for i, micro_batch in enumerate(batch.split(s.batch_size)) if not stopping]
             if stopping:
                 break  # the unfinished step is dropped: a resumed run does it again
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(model.parameters(), s.grad_clip or math.inf)
             loss, norm = torch.stack((sum(losses), norm)).tolist()  # the step's one wait for the device
-            bad = not math.isfinite(loss) or not math.isfinite(norm) and not scaler.is_enabled()
-            if bad:
-                say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}: skipped")
-            else:
+            if math.isfinite(loss) and (math.isfinite(norm) or scaler.is_enabled()):
                 scaler.step(optimizer)  # in float16 it skips by itself a step whose gradients overflowed
+                bad_steps = 0
+            else:
+                say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}: skipped")
+                bad_steps += 1
+            if bad_steps == 10:
+                raise UserError(f"ten steps in a row were not finite, to step {step + 1} at lr {lr_at(step, s):.2e}: "
+                                f"try a smaller lr or dtype=float32; {s.out_dir} keeps the last sound checkpoint")
             scaler.update()
             optimizer.zero_grad()
-            bad_steps = bad_steps + 1 if bad else 0
-            if bad_steps == 10:
-                raise UserError(f"ten steps in a row were not finite, the last step {step + 1} at lr {lr_at(step, s):.2e}: try "
-                                f"a smaller lr or dtype=float32; {s.out_dir} keeps the last sound checkpoint")
-            step, result["loss"] = step + 1, loss
-            trained, trained_steps = trained + time.perf_counter() - step_started, trained_steps + 1
-        if saved < step:
+            result["loss"], trained = loss, trained + time.perf_counter() - step_started
+        if stopping:
             save("ckpt.pt")
     say(f"{stopping[0]}: stopped at step {step:,}, the same command (or cell) goes on from there" if stopping else
         f"finished: python sample.py {s.out_dir} writes text")
