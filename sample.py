@@ -73,7 +73,7 @@ def print_texts(models, prompt, flags):
             if len(models) * flags.num_samples > 1:
                 n_params = sum(p.numel() for p in model.parameters())
                 print(f"\n--- {path}, {n_params:,} parameters, seed {flags.seed + i}")
-            if prompt != ENDOFTEXT:
+            if prompt not in ("", ENDOFTEXT):
                 print(printable(tokenizer.decode(ids)), end="", flush=True)
             for piece in continuation(model, tokenizer, ids, flags, flags.seed + i):
                 print(piece, end="", flush=True)

@@ -10,7 +10,8 @@ Or paste this file into a notebook cell, edit the settings at its top and run it
 command (or cell) again: training goes on from the last checkpoint. The model is GPT-2 (Radford et al. 2019); the
 recipe is GPT-3's (Brown et al. 2020, appendix B) on as many tokens as Chinchilla's (Hoffmann et al. 2022).
 """
-import argparse, base64, contextlib, csv, difflib, functools, json, math, os, re, signal, sys, threading, time, zipfile
+import argparse, base64, contextlib, csv, difflib, functools, importlib.util, json, math, os, re, signal, statistics
+import sys, time, zipfile
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -80,17 +81,19 @@ class UserError(ValueError):
 def parse_setting(name, value):
     """A setting's value in its own type, from a flag's text or from Python; UserError where it cannot be."""
     if name not in SETTINGS:
-        near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0)[0]
-        raise UserError(f"there is no setting {name}, did you mean {near}? (python train.py --help lists them)")
+        near = "".join(f", did you mean {word}?" for word in difflib.get_close_matches(name, SETTINGS, n=1))
+        raise UserError(f"there is no setting {name}{near} (python train.py --help lists them)")
     if globals()[name] is None and value in (None, "None"):
         return None
     kind, expected, valid = SETTINGS[name]
     with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        exact = os.fspath(value) if kind is str else float(str(value))  # 1e4 and 8.0 are whole numbers, True is none
-        if kind(exact) == exact and valid(kind(exact)):
-            return kind(exact)
+        if kind is str and valid(os.fspath(value)):
+            return os.fspath(value)
+        number = float(str(value))  # 1e4 and 8.0 are whole numbers, True is none
+        if kind(number) == number and valid(kind(number)):
+            return kind(number)
     raise UserError(f"{name} must be {expected}, not {value!r}")
 
 
@@ -104,7 +107,9 @@ def command_line():
                                 help=f"{comment} [{globals()[name]}]")
     given, unknown = parser.parse_known_args()
     for flag in unknown:
-        parse_setting(flag.split("=")[0].lstrip("-"), None)
+        name = flag.split("=")[0].lstrip("-")
+        if name not in SETTINGS:
+            parse_setting(name, None)
         raise UserError(f"cannot read {flag}: a setting is --name=value")
     return vars(given)
 
@@ -195,6 +200,8 @@ class GPT(nn.Module):
 
     def hidden(self, ids, cache=None, start=0):
         """The last block's output, normalised: ids (B, T) at positions start, start + 1, ... -> (B, T, d_model)."""
+        if start + ids.size(1) > self.config.max_seq_len:  # on a GPU an embedding would only say "device-side assert"
+            raise UserError(f"{start + ids.size(1)} tokens do not fit max_seq_len={self.config.max_seq_len}")
         positions = torch.arange(start, start + ids.size(1), device=ids.device)
         x = self.drop(self.tok_emb(ids) + self.pos_emb(positions))
         for i, block in enumerate(self.blocks):
@@ -243,7 +250,8 @@ def choose(logits, temperature, top_k, top_p, generator):
     """One token a row: logits (B, vocab_size) -> (B,) int64."""
     if temperature == 0:
         return logits.argmax(-1)
-    logits = (logits - logits.max(-1, keepdim=True).values).float() / temperature  # at most 0: none overflows
+    logits = logits.float()
+    logits = (logits - logits.max(-1, keepdim=True).values) / max(temperature, 1e-6)  # at most 0: none overflows
     if top_k is not None:
         logits[logits < logits.topk(min(top_k, logits.size(-1))).values[:, -1:]] = -math.inf
     if top_p is not None:
@@ -290,9 +298,9 @@ def split_batch(s, sequences, T):
     divisors = [n for n in range(1, sequences + 1) if sequences % n == 0]
     given = s.batch_size or s.grad_accum_steps or max(n for n in divisors if n == 1 or n * T <= room)
     if given not in divisors:
-        raise UserError(f"{'batch_size' if s.batch_size else 'grad_accum_steps'}={given} does not divide the recipe's "
-                        f"{sequences} sequences a step: take {min(divisors, key=lambda n: abs(n - given))}, or set both "
-                        f"batch_size and grad_accum_steps")
+        name, near = "batch_size" if s.batch_size else "grad_accum_steps", min(divisors, key=lambda n: abs(n - given))
+        raise UserError(f"{name}={given} does not divide the recipe's {sequences} sequences a step: take {near} or set "
+                        f"both batch_size and grad_accum_steps")
     return (sequences // given, given) if s.grad_accum_steps else (given, sequences // given)
 
 
@@ -306,6 +314,8 @@ def load_data(s):
         splits = [np.memmap(folder / f"{name}.bin", ids, mode="r") for name in ("train", "val")]
         if [len(split) for split in splits] != [meta["splits"][name]["tokens"] for name in ("train", "val")]:
             raise ValueError("train.bin and val.bin are not as long as meta.json says")
+        if meta["vocab_size"] != len(meta["tokenizer"]["tokens"]) + 1:
+            raise ValueError("its vocab_size is not the tokenizer's")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"dataset={s.dataset}: {folder} is missing or damaged ({error}); make it by: python prepare.py "
                         f"--dataset={s.dataset}, with --input=YOUR_TEXT where it is a text of your own") from None
@@ -320,10 +330,10 @@ def load_tokenizer(spec):
 
 
 @functools.lru_cache(maxsize=2)
-def epoch_order(n_tokens, T, seed, epoch):
-    """(offset into the ring of tokens, order of the windows) of an epoch; costs 8 bytes a window."""
+def epoch_starts(n_tokens, T, seed, epoch):
+    """Where an epoch's windows start in the ring of tokens, in the order of reading; costs 8 bytes a window."""
     rng = np.random.RandomState([seed, epoch])  # its stream is frozen: the same order under any numpy
-    return int(rng.randint(n_tokens, dtype=np.int64)), rng.permutation(n_tokens // T)
+    return int(rng.randint(n_tokens, dtype=np.int64)) + T * rng.permutation(n_tokens // T).astype(np.int64)
 
 
 def window_starts(n_tokens, T, seed, first, count):
@@ -332,12 +342,8 @@ def window_starts(n_tokens, T, seed, first, count):
     the tokens, read as a ring, from an offset of its own: no token is a target twice in it, fewer than T are left
     out. A pure function: a resumed run, and any split of a step into micro-batches, read the same data.
     """
-    starts = []
-    for i in range(first, first + count):
-        epoch, k = divmod(i, n_tokens // T)
-        offset, order = epoch_order(n_tokens, T, seed, epoch)
-        starts.append(offset + int(order[k]) * T)
-    return np.array(starts)
+    n = n_tokens // T  # windows in an epoch
+    return np.array([epoch_starts(n_tokens, T, seed, i // n)[i % n] for i in range(first, first + count)], np.int64)
 
 
 def read_windows(tokens, starts, config, device):
@@ -345,7 +351,8 @@ def read_windows(tokens, starts, config, device):
     windows = tokens[(starts[:, None] + np.arange(config.max_seq_len + 1)) % len(tokens)].astype(np.int64)
     if windows.max() >= config.vocab_size:  # on a GPU an embedding would only say "device-side assert"
         raise UserError(f"the data holds token id {windows.max()}, vocab_size is {config.vocab_size}: prepare it anew")
-    return torch.from_numpy(windows).to(device)
+    batch = torch.from_numpy(windows)
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
 
 
 @torch.no_grad()
@@ -370,19 +377,13 @@ def evaluate(model, val, n_windows, s, tokenizer, stopping):
 
 
 # ---- Checkpoints: ckpt.pt to go on from, ckpt_prev.pt the one before it, best.pt of the lowest val loss ---------
-@contextlib.contextmanager
-def survived(path):
-    """A write to `path` may fail (a full disk, a drive that went away): training goes on, the last good file stays."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        say(f"warning: {path} could not be written ({error}); the next save tries again")
-
-
 def save_checkpoint(path, checkpoint):
-    """Write a temporary file, flush it to the disk, rename it: whatever is killed, a whole file stays in place."""
+    """
+    Write a temporary file, flush it to the disk, rename it: whatever is killed, a whole file stays in place. Returns
+    whether it worked; a full disk or a drive that went away is told, and the last good file stays.
+    """
     temporary = path.with_suffix(".tmp")
-    with survived(path):
+    try:
         with open(temporary, "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
@@ -390,6 +391,12 @@ def save_checkpoint(path, checkpoint):
         if path.name == "ckpt.pt" and path.exists():
             path.replace(path.with_name("ckpt_prev.pt"))
         temporary.replace(path)
+        return True
+    except (OSError, RuntimeError) as error:
+        say(f"warning: {path} could not be saved ({error})")
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # half a file would keep a full disk full
+        return False
 
 
 def load_checkpoint(path):
@@ -401,20 +408,26 @@ def load_checkpoint(path):
         if damaged or checkpoint["format"] != 1:
             raise ValueError
         return checkpoint
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'out of memory'}") from None
     except Exception as error:  # a broken file makes torch and zipfile raise a dozen kinds
-        why = "missing" if isinstance(error, FileNotFoundError) else "damaged or not a checkpoint of train.py"
-        raise UserError(f"{path} is {why} ({type(error).__name__})") from None
+        raise UserError(f"{path} is damaged or not a checkpoint of train.py ({type(error).__name__})") from None
 
 
 def newest_checkpoint(out_dir):
-    """The newest checkpoint in out_dir that can be read, or None; a damaged one is named and set aside."""
-    for path in (out_dir / "ckpt.pt", out_dir / "ckpt_prev.pt"):
+    """The newest checkpoint in out_dir that can be read, None where there is none; UserError where none can be."""
+    paths = [path for path in (out_dir / "ckpt.pt", out_dir / "ckpt_prev.pt") if path.exists()]
+    for path in paths:
         try:
-            if path.exists():
-                return load_checkpoint(path)
+            checkpoint = load_checkpoint(path)
+            if path != paths[0]:
+                paths[0].replace(f"{paths[0]}.damaged")  # else the next save would put it in this one's place
+            return checkpoint
         except UserError as error:
-            say(f"warning: {error}; kept as {path}.damaged")
-            path.replace(f"{path}.damaged")
+            say(f"warning: {error}")
+    if paths or (out_dir / "best.pt").exists():
+        raise UserError(f"{out_dir} holds a run that cannot be gone on with: --out_dir=FOLDER trains beside it, "
+                        f"--overwrite=True trains anew")
 
 
 COLUMNS = ["step", "tokens", "loss", "val_loss", "bpb", "lr", "tokens_per_s", "mfu", "memory", "seconds"]
@@ -456,9 +469,13 @@ def choose_device(s):
     elif kind == "cuda":
         best, why = "float16", "no bfloat16 on this card; a scaler keeps small gradients from vanishing"
     s.dtype, why = s.dtype or best, why if s.dtype in (None, best) else "as set"
-    s.compile = kind == "cuda" if s.compile is None else s.compile
-    s.autocast = lambda: torch.autocast(kind, getattr(torch, s.dtype), enabled=s.dtype != "float32")
-    s.peak_flops = next((PEAK_FLOPS[part] for part in PEAK_FLOPS if part in card and s.dtype != "float32"), None)
+    if s.compile is None:  # its compiler, triton, wants a card of 2017 or later, and is not there on Windows
+        s.compile = (kind == "cuda" and torch.cuda.get_device_capability(s.device) >= (7, 0) and
+                     importlib.util.find_spec("triton") is not None)
+    s.autocast = (contextlib.nullcontext if s.dtype == "float32" else
+                  lambda: torch.autocast(kind, getattr(torch, s.dtype)))
+    peaks = [peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", card)]
+    s.peak_flops = peaks[0] if peaks and s.dtype != "float32" else None
     torch.set_float32_matmul_precision("high")  # TF32 for the float32 products that remain on a GPU
     return f"{s.device} ({card}), {s.dtype} ({why}), torch.compile {'on' if s.compile else 'off'}"
 
@@ -485,11 +502,11 @@ def caught_signals():
         caught.append(signal.Signals(number).name)
         signal.signal(number, before[number])
 
-    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread take signals
-    caught, before = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    caught, before = [], {}
+    with contextlib.suppress(ValueError):  # Python lets only the main thread take signals
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, catch)
     try:
-        for number in before:
-            signal.signal(number, catch)
         yield caught
     finally:
         for number in before:
@@ -515,10 +532,16 @@ def fit_steps(model, batch, s, scaler, seconds, eval_batches, interval):
         micro_step(model, batch, s, scaler, 0, 0).item()
         times.append(time.perf_counter() - start)
     model.zero_grad()
-    micro = sorted(times[1:])[len(times) // 2]
+    micro = statistics.median(times[1:])
     one_eval = eval_batches * micro / 3  # a forward pass is a third of a step
     one_step = 1.03 * s.grad_accum_steps * micro + one_eval / interval
     return max(1, int((seconds - sum(times) - 2 * one_eval) / one_step))
+
+
+def differences(old, new):
+    """What differs between two runs' settings, in words; what an older file lacks does not."""
+    return "; ".join(f"{name} was {old[name]} and is now {value}" for name, value in new.items()
+                     if old.get(name, value) != value)
 
 
 def train(**overrides):
@@ -527,6 +550,7 @@ def train(**overrides):
 
     Goes on where out_dir holds this run's checkpoint. Returns the last step, tokens, loss and val_loss (nats a
     token) and bpb (bits per byte) as a dict. UserError, a ValueError, names a setting or a file that cannot be.
+    Draws the weights and dropout from torch's global generator, which it seeds.
     """
     started = time.monotonic()
     given = {name: globals()[name] for name in SETTINGS} | overrides
@@ -541,7 +565,8 @@ def train(**overrides):
     config = replace(SIZES[s.size], **{name: value for name, value in shape.items() if value is not None})
     T = config.max_seq_len
     if min(len(train_data), len(val_data)) <= T:
-        raise UserError(f"dataset={s.dataset}: a split is shorter than a window of max_seq_len + 1 = {T + 1:,} tokens")
+        raise UserError(f"dataset={s.dataset} has {len(train_data):,} and {len(val_data):,} tokens in train.bin and "
+                        f"val.bin, a window takes {T + 1:,}: prepare more text, or set a smaller max_seq_len")
     torch.manual_seed(s.seed)
     model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
     step_model = torch.compile(model) if s.compile else model  # evals and samples, of other shapes, stay eager
@@ -571,27 +596,29 @@ def train(**overrides):
     # Go on with the run in out_dir if it is this one; or start with another's weights, or anew.
     names = "lr max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens init_from"
     run = {name: getattr(s, name) for name in names.split()} | asdict(config) | {
-        "batch": sequences, "data": [meta["splits"][split].get("crc32") for split in ("train", "val")]}
+        "batch_size x grad_accum_steps": sequences,
+        "the data's checksums": [meta["splits"][split].get("crc32") for split in ("train", "val")]}
     optimizer = make_optimizer(model, s)
     step, best_val_loss, result = 0, math.inf, {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}
     if checkpoint:
-        old = checkpoint["settings"]
-        differ = [f"{name} was {old[name]} and is now {new}" for name, new in run.items() if old.get(name, new) != new]
-        if differ:
-            raise UserError(f"{s.out_dir} holds another run: {'; '.join(differ)}. Use its settings to go on, "
-                            f"--out_dir to train beside it, or --overwrite=True to train anew")
+        differ = differences(checkpoint["settings"], run)
+        if differ or not checkpoint["optimizer"]:
+            raise UserError(f"{s.out_dir} holds another run: {differ or 'ckpt.pt has only weights'}. Use its settings "
+                            f"to go on, --out_dir to train beside it, or --overwrite=True to train anew")
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         if checkpoint.get("scaler"):  # empty unless it was float16
             scaler.load_state_dict(checkpoint["scaler"])
-        step, best_val_loss, result = checkpoint["step"], checkpoint["best_val_loss"], checkpoint["result"]
+        step, result = checkpoint["step"], result | checkpoint.get("result", {})
+        best_val_loss = checkpoint.get("best_val_loss", math.inf)
     elif s.init_from:
-        source = load_checkpoint(s.init_from)
-        old, new = source["config"], asdict(config)
-        differ = [name for name in new if name != "dropout" and old.get(name, new[name]) != new[name]]
-        if differ or source["tokenizer"] != meta["tokenizer"]:
-            raise UserError(f"init_from={s.init_from} has another {' and '.join(differ) or 'tokenizer'}: set its size, "
-                            f"and prepare the text with --tokenizer=data/<its dataset>")
+        source = load_checkpoint(os.path.join(s.init_from, "best.pt") if os.path.isdir(s.init_from) else s.init_from)
+        differ = differences(source["config"] | {"dropout": s.dropout}, asdict(config))
+        if source["tokenizer"] != meta["tokenizer"]:
+            raise UserError(f"init_from={s.init_from} has another tokenizer: prepare the text with that of the dataset "
+                            f"that it was trained on, --tokenizer=data/<dataset>")
+        if differ:
+            raise UserError(f"init_from={s.init_from} is another model: {differ}. Set the same size")
         model.load_state_dict(source["model"])
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -602,14 +629,13 @@ def train(**overrides):
         raise UserError(f"out_dir={s.out_dir} cannot be written: {error.strerror}") from None
     blocks, total = sum(p.numel() for p in model.blocks.parameters()), s.max_steps * tokens
     say(f"machine    {machine}\n"
-        f"model      {s.size}: {n_params:,} parameters, {blocks:,} in {config.n_layers} blocks of {config.d_model}\n"
-        f"vocabulary {config.vocab_size:,} tokens\n"
+        f"model      {s.size}: {n_params:,} parameters, {blocks:,} of them in {config.n_layers} blocks of width "
+        f"{config.d_model}; vocabulary {config.vocab_size:,}\n"
         f"data       {s.data_dir}/{s.dataset}: {len(train_data):,} tokens to train on, {len(val_data):,} to validate\n"
         f"batch      {tokens:,} tokens: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T} tokens\n"
         f"schedule   {s.max_steps:,} steps, {total:,} tokens: {total / len(train_data):.2f} epochs, "
-        f"{total / n_params:.2f} tokens a parameter\n"
+        f"{total / n_params:.2f} tokens a parameter; eval every {s.eval_interval} steps\n"
         f"lr         {s.lr:.2e} after {s.warmup_steps} steps of warm-up, then a cosine to a tenth\n"
-        f"evals      every {s.eval_interval} steps\n"
         f"run        {s.out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}")
     if step == logged == s.max_steps:
         say("finished already: --overwrite=True trains anew")
@@ -617,37 +643,39 @@ def train(**overrides):
     checkpoint = source = None  # their tensors are in the model now
 
     def save(name):
-        save_checkpoint(out_dir / name, {
+        return save_checkpoint(out_dir / name, {
             "format": 1, "model": model.state_dict(), "config": asdict(config), "settings": settings, "step": step,
             "best_val_loss": best_val_loss, "result": result, "tokenizer": meta["tokenizer"],
             "optimizer": optimizer.state_dict() if name == "ckpt.pt" else None, "scaler": scaler.state_dict()})
 
     # A turn of the loop looks at the model as it is after `step` steps (eval, log, save), then takes one more.
     tokenizer, bad_steps, turn, longest_turn = load_tokenizer(meta["tokenizer"]), 0, time.monotonic(), 0.0
+    flops, saved = flops_per_token(model), True
     printed, trained = step, 0.0  # the step of the last line, and the seconds of training since
     with caught_signals() as stopping:
         for step in range(step, s.max_steps + 1):
             longest_turn, turn = max(longest_turn, time.monotonic() - turn), time.monotonic()
             due = step == s.max_steps or step % s.eval_interval == 0
+            # A row in log.csv is the last thing done for its step: without one, a resumed run does it all again.
             if step > logged and (due or step == 1 or step % s.log_interval == 0):
                 speed = (step - printed) * tokens / trained if trained else 0.0  # tokens/s
+                mfu = speed * flops / s.peak_flops if s.peak_flops else None
                 row = {"step": step, "tokens": step * tokens, "loss": result["loss"] if step else "",
                        "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": round(speed),
-                       "mfu": round(speed * flops_per_token(model) / s.peak_flops, 4) if s.peak_flops else "",
-                       "memory": round(peak_memory(s.device), 3),
+                       "mfu": "" if mfu is None else round(mfu, 4), "memory": round(peak_memory(s.device), 3),
                        "seconds": round(seconds_before + time.monotonic() - started, 1)}
                 if trained:
-                    mfu = f"MFU {row['mfu']:.1%} | " if s.peak_flops else ""
                     left = timedelta(seconds=round((s.max_steps - step) * tokens / speed))
                     say(f"step {step:,}/{s.max_steps:,} | {step * tokens / 1e6:.2f}M tokens | loss {row['loss']:.4f} | "
-                        f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {mfu}{row['memory']:.2f} GB | {left} to go")
+                        f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {'' if mfu is None else f'MFU {mfu:.1%} | '}"
+                        f"{row['memory']:.2f} GB | {left} to go")
                 printed, trained = step, 0.0
                 if due:
                     evaluated = evaluate(model, val_data, eval_windows, s, tokenizer, stopping)
                     if stopping:
-                        break  # cut short: log.csv has no row of this step, so that a resumed run evaluates it
+                        break
                     result, row, val_loss = result | evaluated, row | evaluated, evaluated["val_loss"]
-                    say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(99, val_loss)):.2f}, "
+                    say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
                         f"{result['bpb']:.4f} bits per byte")
                     if step and math.isfinite(val_loss):
                         start = torch.tensor([[tokenizer.eot_token]], device=s.device)
@@ -655,16 +683,19 @@ def train(**overrides):
                             ids = [int(token) for token in model.generate(start, 100, seed=s.seed)]
                         text = printable(tokenizer.decode(ids).split("<|endoftext|>")[0]).strip()
                         say("sample: " + re.sub(r"\n\s*\n", "\n", text) + "\n")
-                    if val_loss < best_val_loss:
-                        best_val_loss = val_loss
-                        save("best.pt")
+                    better, best_val_loss = val_loss <= best_val_loss, min(best_val_loss, val_loss)
                     if math.isfinite(val_loss):
-                        save("ckpt.pt")
-                with survived(log_path), open(log_path, "a", newline="") as log:  # last: it says that all this is done
+                        saved = save("ckpt.pt")
+                    if better:
+                        save("best.pt")
+                with contextlib.suppress(OSError), open(log_path, "a", newline="") as log:  # a full disk loses a row
                     csv.DictWriter(log, COLUMNS, lineterminator="\n").writerow(row)
+            if step == s.max_steps:
+                stopping.clear()
+                break
             if s.stop_after and time.monotonic() - started + 1.5 * longest_turn > 60 * s.stop_after:
                 stopping.append(f"stop_after={s.stop_after}")
-            if step == s.max_steps or stopping:
+            if stopping:
                 break
 
             step_started = time.perf_counter()
@@ -679,21 +710,24 @@ def train(**overrides):
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(model.parameters(), s.grad_clip or math.inf)
             loss, norm = torch.stack((sum(losses), norm)).tolist()  # the step's one wait for the device
-            if math.isfinite(loss) and (math.isfinite(norm) or scaler.is_enabled()):
+            finite = math.isfinite(loss) and (math.isfinite(norm) or scaler.is_enabled())
+            bad_steps = 0 if finite else bad_steps + 1
+            if finite:
                 scaler.step(optimizer)  # in float16 it skips by itself a step whose gradients overflowed
-                bad_steps = 0
             else:
-                say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}: skipped")
-                bad_steps += 1
+                say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}, lr {lr_at(step, s):.2e}: skipped")
             if bad_steps == 10:
                 raise UserError(f"ten steps in a row were not finite, to step {step + 1} at lr {lr_at(step, s):.2e}: "
                                 f"try a smaller lr or dtype=float32; {s.out_dir} keeps the last sound checkpoint")
             scaler.update()
             optimizer.zero_grad()
             result["loss"], trained = loss, trained + time.perf_counter() - step_started
-        if stopping:
-            save("ckpt.pt")
-    say(f"{stopping[0]}: stopped at step {step:,}, the same command (or cell) goes on from there" if stopping else
+        if stopping and not bad_steps:
+            saved = save("ckpt.pt")
+    if not saved:
+        raise UserError(f"out_dir={s.out_dir}: the last checkpoint could not be saved; make room and run this again")
+    again = "without --overwrite the same command" if s.overwrite else "the same command (or cell)"
+    say(f"{stopping[0]}: stopped at step {step:,}; {again} goes on from there" if stopping else
         f"finished: python sample.py {s.out_dir} writes text")
     return {"step": step, "tokens": step * tokens} | result
 
