@@ -48,7 +48,7 @@ class UserError(ValueError):
     """Something that its one line explains. Whatever else is raised is a bug."""
 
 
-def progress(line, told=[0.0]):
+def progress(line, told=[time.monotonic()]):
     """Print the line, unless another was told in the last ten seconds."""
     if time.monotonic() - told[0] > 10:
         told[0] = time.monotonic()
