@@ -106,6 +106,7 @@ def download(url, path):
                 part.rename(path)
         except (OSError, http.client.HTTPException) as error:
             problem = error
+            print(f"{error}: trying again")
             if getattr(error, "code", 0) == 416:  # what is here is not the beginning of what is there
                 part.unlink()
     raise UserError(f"cannot download {url}: {problem}; try again, or dataset python, which needs no network")
@@ -260,6 +261,9 @@ def load_tokenizer(which):
         if which == "gpt2":
             gpt2 = tiktoken.get_encoding("gpt2")
             return which, [gpt2.decode_single_token_bytes(i) for i in range(gpt2.n_vocab - 1)]
+    except (ValueError, OSError) as error:
+        raise UserError(f"tokenizer: gpt2 has to be downloaded once, bpe has not ({type(error).__name__})") from None
+    try:
         of = json.loads(Path(which, "meta.json").read_bytes())["tokenizer"]
         if of["pattern"] != PATTERNS[of["name"]]:
             raise ValueError("its pattern is not one of ours")
@@ -367,8 +371,8 @@ def write_dataset(s, paths, val_paths, source, folder):
 def check_settings(given):
     """Return all settings, those given and the globals for the others; raise UserError for one that cannot be."""
     for name in given.keys() - set(SETTINGS):
-        near = difflib.get_close_matches(name, SETTINGS, 1) or ["input"]
-        raise UserError(f"there is no setting {name}; did you mean {near[0]}?")
+        near = (difflib.get_close_matches(name, SETTINGS, 1) or [f"input={name}"])[0]
+        raise UserError(f"there is no setting {name}; did you mean --{near}?")
     s = SimpleNamespace(**{name: globals()[name] for name in SETTINGS} | given)
     s.input = [str(item) for item in (s.input if isinstance(s.input, (list, tuple)) else [s.input] if s.input else [])]
     if s.dataset is None:  # books/my.txt.gz is called my, and books/*.txt books
@@ -376,6 +380,7 @@ def check_settings(given):
         s.dataset = TEXT_FILE.sub(r"\1", os.path.basename(first))
     for name, wanted, right in [
         ("dataset", "a name for a folder", isinstance(s.dataset, str) and NAME.fullmatch(s.dataset)),
+        ("dataset", "a name of its own for an input", not s.input or s.dataset not in ("python", *DOWNLOADS)),
         ("vocab_size", "from 257 to 1,000,000", type(s.vocab_size) is int and 257 <= s.vocab_size <= 1_000_000),
         ("val_fraction", "above 0 and at most 0.5", type(s.val_fraction) is float and 1e-9 < s.val_fraction <= 0.5),
         ("tokenizer", "bpe, char, gpt2 or a dataset's folder", isinstance(s.tokenizer, (str, os.PathLike))),

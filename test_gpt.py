@@ -1072,7 +1072,7 @@ def test_a_split_by_position_loses_and_repeats_nothing(pieces, train_bytes):
 
 def test_the_standard_library_is_the_default(tmp_path):
     results = [python("prepare.py", "--vocab_size=1000", "--data_dir=" + name, cwd=tmp_path) for name in "ab"]
-    assert "python train.py --dataset=python --data_dir=a" in results[0].stdout and not results[0].stderr
+    assert "python train.py --data_dir=a" in results[0].stdout and not results[0].stderr
     for name in ("train.bin", "val.bin"):
         assert (tmp_path / "a/python" / name).read_bytes() == (tmp_path / "b/python" / name).read_bytes()
     assert len(read_back(tmp_path / "a/python")["train"]) > 300

@@ -317,8 +317,9 @@ def load_data(s):
         if meta["vocab_size"] != len(meta["tokenizer"]["tokens"]) + 1:
             raise ValueError("its vocab_size is not the tokenizer's")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"dataset={s.dataset}: {folder} is missing or damaged ({error}); make it by: python prepare.py "
-                        f"--dataset={s.dataset}, with --input=YOUR_TEXT where it is a text of your own") from None
+        own = "" if s.dataset in ("python", "tinystories", "shakespeare") else " --input=YOUR_TEXT"
+        what = "is not prepared" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise UserError(f"{folder} {what}; make it by: python prepare.py --dataset={s.dataset}{own}") from None
     return meta, *splits
 
 
@@ -500,6 +501,7 @@ def caught_signals():
     """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one does what it always did."""
     def catch(number, frame):
         caught.append(signal.Signals(number).name)
+        os.write(2, b"\nstopping: a checkpoint is being saved (Ctrl-C again leaves at once, without it)\n")
         signal.signal(number, before[number])
 
     caught, before = [], {}
