@@ -380,7 +380,6 @@ def check_settings(given):
         s.dataset = TEXT_FILE.sub(r"\1", os.path.basename(first))
     for name, wanted, right in [
         ("dataset", "a name for a folder", isinstance(s.dataset, str) and NAME.fullmatch(s.dataset)),
-        ("dataset", "a name of its own for an input", not s.input or s.dataset not in ("python", *DOWNLOADS)),
         ("vocab_size", "from 257 to 1,000,000", type(s.vocab_size) is int and 257 <= s.vocab_size <= 1_000_000),
         ("val_fraction", "above 0 and at most 0.5", type(s.val_fraction) is float and 1e-9 < s.val_fraction <= 0.5),
         ("tokenizer", "bpe, char, gpt2 or a dataset's folder", isinstance(s.tokenizer, (str, os.PathLike))),
