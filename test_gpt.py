@@ -7,8 +7,8 @@ What this project promises, as tests on real text, real files and real processes
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; in toy models threads wait for each other
-import base64, bz2, csv, gzip, http.server, io, json, lzma, math, random, re, shutil, signal, subprocess, sys, sysconfig, threading
-import time, zlib
+import base64, bz2, csv, gzip, http.server, io, json, lzma, math, multiprocessing, random, re, resource, shutil, signal
+import subprocess, sys, sysconfig, threading, time, zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -297,46 +297,79 @@ def test_the_same_command_gives_the_same_bits(home, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.fixture(scope="session")
+def processes():
+    """A way to start train() in a process of its own in no time: each is forked from one that has imported torch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train", "torch._dynamo"])  # the second AdamW would import
+    return lambda **settings: context.Process(target=train, kwargs=settings)
+
+
+KILLS = int(os.environ.get("KILLS", 40))  # of all four tests below together
+
+
 @pytest.mark.parametrize("length", ["max_steps", "minutes"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_that_was_not(home, tmp_path, length, dropout):
-    given = dict(SMALL_RUN, dropout=dropout, eval_interval=8, batch_size=8, grad_accum_steps=4)
-    command = [sys.executable, HERE / "train.py", *flags(**given, out_dir=tmp_path / "killed"),
-               "--minutes=0.12" if length == "minutes" else "--max_steps=80"]
-    kills, deadline, dice = 0, time.monotonic() + 200, random.Random(time.time_ns())
-    while True:
-        process = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if kills < 3:
-            for line in process.stdout:  # let it start, then kill it at any moment
-                if line.startswith("run "):
-                    break
-            time.sleep(dice.uniform(0, 1.0))
+def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_that_was_not(runs, tmp_path, processes, length, dropout):
+    """SIGKILL at random: in a step, in the middle of its micro-batches, in an eval, in a save, before the first."""
+    given = dict(size="toy", d_model=32, max_seq_len=64, eval_tokens=0, device="cpu", data_dir=runs / "data", dropout=dropout,
+                 dataset="bytes", log_interval=1, eval_interval=4, batch_size=4, grad_accum_steps=4)
+    how_long = {"max_steps": 80} if length == "max_steps" else {"minutes": 0.07}
+    kills, run_number, dice, whole = 0, 0, random.Random(), {}
+    while kills < KILLS / 4:
+        run_number += 1
+        out_dir, life, saved = tmp_path / f"killed{run_number}", 0.3, -1
+        while True:
+            process = processes(**given, **how_long, out_dir=out_dir)
+            process.start()
+            process.join(dice.uniform(0, life))
             process.kill()
-        output = process.communicate()[0]
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, output
-        kills += 1
-        assert time.monotonic() < deadline
-    assert kills >= 2
-    max_steps = T.load_checkpoint(tmp_path / "killed" / "ckpt.pt")["settings"]["max_steps"]
-    run("train.py", *flags(**given, max_steps=max_steps, out_dir=tmp_path / "whole"), cwd=home)
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+            process.join()
+            if process.exitcode == 0:
+                break
+            assert process.exitcode == -signal.SIGKILL
+            kills, life = kills + 1, life * 1.15  # so that the run ends some day, whatever machine this is
+            checkpoint = T.newest_checkpoint(out_dir) or {"step": -1}
+            assert checkpoint["step"] >= saved, "a checkpoint was lost"
+            saved = checkpoint["step"]
+        max_steps = T.load_checkpoint(out_dir / "ckpt.pt")["max_steps"]
+        if max_steps not in whole:
+            train(**given, max_steps=max_steps, out_dir=tmp_path / f"whole{max_steps}")
+            whole[max_steps] = tmp_path / f"whole{max_steps}"
+        assert_same_run(out_dir, whole[max_steps])
+        shutil.rmtree(out_dir)
+    print(f"{length}, dropout {dropout}: {kills} kills in {run_number} runs")
+
+
+def test_a_second_run_in_the_same_folder_refuses_until_the_first_ends(runs, tmp_path, processes):
+    given = dict(SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=10_000, out_dir=tmp_path)
+    process = processes(**given)
+    process.start()
+    while not (tmp_path / "ckpt.pt").exists():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="another process trains in out_dir="):
+        train(**given)
+    with pytest.raises(UserError, match="another process trains in out_dir="):
+        train(**given, overwrite=True)
+    assert T.load_checkpoint(tmp_path / "ckpt.pt")
+    process.kill()  # the operating system ends the lock with the process
+    process.join()
+    assert train(**given, stop_after=0.02)["step"] < 10_000
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on_to_the_same_bits(home, tmp_path, how):
-    given = dict(SMALL_RUN, max_steps=80, eval_interval=1000)
+    given = dict(SMALL_RUN, max_steps=40, eval_interval=1000)
     command = [sys.executable, HERE / "train.py", *flags(**given, out_dir=tmp_path / "a")]
     process = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for line in process.stdout:
-        if line.startswith("step 20/"):
+        if line.startswith("step 10/"):
             process.send_signal(how)
             break
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and f"{how.name}: stopped at step" in output and "goes on from there" in output
     step = T.load_checkpoint(tmp_path / "a" / "ckpt.pt")["step"]
-    assert 20 <= step < 80
+    assert 10 <= step < 40
     assert f"goes on at step {step}" in run("train.py", *flags(**given, out_dir=tmp_path / "a"), cwd=home).stdout
     run("train.py", *flags(**given, out_dir=tmp_path / "b"), cwd=home)
     assert_same_run(tmp_path / "a", tmp_path / "b")
@@ -357,8 +390,8 @@ def test_minutes_fits_the_whole_run_and_its_schedule_into_the_time(home, tmp_pat
     result = train(**SMALL_RUN | dict(log_interval=50), minutes=0.25, out_dir=tmp_path)
     seconds = time.monotonic() - start
     checkpoint = T.load_checkpoint(tmp_path / "ckpt.pt")
-    assert result["step"] == checkpoint["settings"]["max_steps"] and 5 < seconds < 35
-    assert float(rows(tmp_path)[-1]["lr"]) < 0.11 * checkpoint["settings"]["lr"]
+    assert result["step"] == checkpoint["max_steps"] and 5 < seconds < 35
+    assert float(rows(tmp_path)[-1]["lr"]) < 0.11 * T.recipe(GPTConfig(d_model=32), 1, 1, T.lr_scale)[0]
 
 
 def test_a_finished_run_says_so_and_trains_no_further(home, tmp_path, monkeypatch, capsys):
@@ -385,10 +418,10 @@ def test_another_run_is_never_overwritten_unasked(home, tmp_path, monkeypatch, n
 
 def test_device_micro_batch_and_intervals_may_change_on_resume(home, tmp_path, monkeypatch):
     monkeypatch.chdir(home)
-    given = SMALL_RUN | dict(max_steps=400, out_dir=tmp_path)
+    given = SMALL_RUN | dict(max_steps=150, out_dir=tmp_path)
     train(**given, batch_size=32, stop_after=0.03)
-    result = train(**given | dict(log_interval=7, eval_interval=100, dtype="bfloat16"), batch_size=8, stop_after=0.05)
-    assert result["step"] < 400 and train(**given, batch_size=16)["step"] == 400
+    result = train(**given | dict(log_interval=7, eval_interval=50, dtype="bfloat16"), batch_size=8, stop_after=0.04)
+    assert result["step"] < 150 and train(**given, batch_size=16)["step"] == 150
     steps = [int(row["step"]) for row in rows(tmp_path)]
     assert steps == sorted(set(steps))
 
@@ -404,9 +437,103 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_taken(home, 
     capsys.readouterr()
     train(**given, out_dir=tmp_path / "torn")
     output = capsys.readouterr().out
-    assert "ckpt.pt is damaged" in output and "goes on at step 20" in output
-    assert (tmp_path / "torn" / "ckpt.pt.damaged").read_bytes() == data
+    assert "ckpt.pt cannot be read: damaged" in output and "goes on at step 20" in output
+    assert [path.read_bytes() for path in (tmp_path / "torn").glob("ckpt.pt.damaged-*")] == [data]
     assert_same_run(tmp_path / "torn", tmp_path / "whole")
+
+
+def test_a_checkpoint_cut_anywhere_or_with_a_flipped_byte_loads_soundly_or_the_one_before_it_is_taken(runs, tmp_path, capsys):
+    sound, before = (runs / "out" / "bytes" / name for name in ("ckpt.pt", "ckpt_prev.pt"))
+    data, expected, dice = sound.read_bytes(), T.load_checkpoint(sound), random.Random(0)
+    step_before, outcomes = T.load_checkpoint(before)["step"], Counter()
+    cases = [("cut", data[:len(data) * i // 50]) for i in range(50)]
+    for _ in range(100):
+        place = dice.randrange(len(data))
+        cases.append(("flip", data[:place] + bytes([data[place] ^ dice.randrange(1, 256)]) + data[place + 1:]))
+    for number, (kind, damaged) in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "ckpt.pt").write_bytes(damaged)
+        shutil.copy(before, folder / "ckpt_prev.pt")
+        checkpoint = T.newest_checkpoint(folder)
+        message = capsys.readouterr().out
+        if message:  # one line, and nothing is lost
+            assert checkpoint["step"] == step_before and message.count("\n") == 1 and "ckpt.pt cannot be read" in message
+            assert [path.read_bytes() for path in folder.glob("ckpt.pt.damaged-*")] == [damaged]
+        else:
+            assert same(checkpoint["model"], expected["model"]) and same(checkpoint["optimizer"], expected["optimizer"])
+        outcomes[kind, "fell back" if message else "sound"] += 1
+        shutil.rmtree(folder)
+    assert outcomes["cut", "fell back"] == 50 and outcomes["flip", "fell back"] > 80
+    print(dict(outcomes))
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_overwritten(runs, tmp_path, monkeypatch):
+    given = dict(SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=20, out_dir=tmp_path)
+    for name in ("ckpt.pt", "ckpt_prev.pt"):
+        (tmp_path / name).write_bytes(b"torn")
+    for _ in range(2):
+        with pytest.raises(UserError, match="cannot be gone on with"):
+            train(**given)
+    assert [path.read_bytes() for path in tmp_path.glob("*.damaged-*")] == [b"torn", b"torn"]
+    assert train(**given, overwrite=True)["step"] == 20 and len(list(tmp_path.glob("*.damaged-*"))) == 2
+
+
+def limit_files(size):
+    """Make the disk full, for files of this process past `size` bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_is_told_the_old_checkpoint_stays_and_the_same_command_goes_on(runs, tmp_path):
+    given = flags(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=20, eval_interval=5)
+    run("train.py", *given, f"--out_dir={tmp_path / 'whole'}", cwd=tmp_path)
+    run("train.py", *given, f"--out_dir={tmp_path / 'full'}", "--stop_after=0.001", cwd=tmp_path)
+    before = (tmp_path / "full" / "ckpt.pt").read_bytes()
+    full = python("train.py", *given, f"--out_dir={tmp_path / 'full'}", cwd=tmp_path, preexec_fn=lambda: limit_files(len(before) // 2))
+    assert full.returncode == 2 and "Traceback" not in full.stderr
+    assert full.stderr.startswith("error: ") and "could not be saved" in full.stderr and full.stderr.count("\n") == 1
+    assert full.stdout.count("ckpt.pt could not be saved") == 4 and "step 20/20" in full.stdout  # tried each time
+    assert (tmp_path / "full" / "ckpt.pt").read_bytes() == before
+    assert not list((tmp_path / "full").glob("*.tmp"))
+    run("train.py", *given, f"--out_dir={tmp_path / 'full'}", cwd=tmp_path)
+    assert_same_run(tmp_path / "full", tmp_path / "whole")
+
+
+def test_a_folder_that_goes_away_for_a_while_is_told_and_saved_to_when_it_is_back(runs, tmp_path):
+    given = flags(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=60, eval_interval=10)
+    run("train.py", *given, f"--out_dir={tmp_path / 'whole'}", cwd=tmp_path)
+    command = [sys.executable, HERE / "train.py", *given, f"--out_dir={tmp_path / 'drive'}"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output = ""
+    for line in process.stdout:
+        output += line
+        if line.startswith("step 15/"):
+            (tmp_path / "drive").rename(tmp_path / "away")
+        elif "could not be saved" in line and (tmp_path / "away").exists():
+            (tmp_path / "away").rename(tmp_path / "drive")
+    assert process.wait(60) == 0 and "could not be saved" in output, output
+    assert_same_run(tmp_path / "drive", tmp_path / "whole")
+
+
+def test_another_projects_weights_are_refused_with_a_reason(tmp_path):
+    nanogpt = {"model": {"transformer.wte.weight": torch.zeros(3, 3)}, "model_args": {"n_layer": 1}, "iter_num": 5}
+    for name, thing in (("nanogpt.pt", nanogpt), ("list.pt", [1, 2]), ("tensor.pt", torch.zeros(3))):
+        torch.save(thing, tmp_path / name)
+        with pytest.raises(UserError, match=f"{name} cannot be read: .*no checkpoint of train.py"):
+            T.load_checkpoint(tmp_path / name)
+
+
+def test_a_checkpoint_whose_parts_do_not_fit_is_one_line(runs, tmp_path, monkeypatch):
+    given = dict(SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=4)
+    train(**given, out_dir=tmp_path / "run")
+    sound = T.load_checkpoint(tmp_path / "run" / "ckpt.pt")
+    (tmp_path / "run" / "ckpt_prev.pt").unlink()
+    for change in ({"model": {}}, {"model": 5}, {"optimizer": None}, {"optimizer": {"state": {}, "param_groups": []}},
+                   {"model": {name: p[:1] for name, p in sound["model"].items()}}, {"settings": []}, {"format": 2}):
+        torch.save(sound | change, tmp_path / "run" / "ckpt.pt")
+        with pytest.raises(UserError) as error:
+            train(**given, out_dir=tmp_path / "run")
+        assert str(tmp_path / "run") in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):

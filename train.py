@@ -11,7 +11,7 @@ command (or cell) again: training goes on from the last checkpoint. The model is
 recipe is GPT-3's (Brown et al. 2020, appendix B) on as many tokens as Chinchilla's (Hoffmann et al. 2022).
 """
 import argparse, base64, contextlib, csv, difflib, functools, importlib.util, json, math, os, re, signal, statistics
-import sys, time, zipfile
+import sys, time, zipfile, zlib
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -59,24 +59,22 @@ device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32, bfloat16 or float16; None: the device's fastest
 compile = None           # torch.compile; None: on CUDA only
 
-SETTINGS = {name: rule for names, *rule in (  # the type of each, what it must be in words, and the test of that
-    ("dataset data_dir out_dir init_from device", str, "a text", lambda v: v != ""),
-    ("size", str, "toy, tiny, small or medium", lambda v: v in SIZES),
-    ("dtype", str, "float32, bfloat16 or float16", lambda v: v in ("float32", "bfloat16", "float16")),
-    ("overwrite bias tie_weights compile", bool, "True or False", lambda v: True),
-    ("d_model n_heads n_layers max_seq_len batch_size grad_accum_steps max_steps eval_interval log_interval", int,
-     "a whole number above 0", lambda v: v > 0),
-    ("warmup_steps eval_tokens seed", int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2**32),
-    ("lr lr_scale minutes stop_after", float, "a number above 0", lambda v: 0 < v < math.inf),
-    ("weight_decay grad_clip", float, "a number from 0", lambda v: 0 <= v < math.inf),
-    ("dropout", float, "a number from 0 to below 1", lambda v: 0 <= v < 1)) for name in names.split()}
-
+KINDS = {  # names of settings: (type, what it must be in words, the test of that)
+    "dataset data_dir out_dir init_from device": (str, "a text", lambda v: v != ""),
+    "size": (str, "toy, tiny, small or medium", lambda v: v in SIZES),
+    "dtype": (str, "float32, bfloat16 or float16", lambda v: v in ("float32", "bfloat16", "float16")),
+    "overwrite bias tie_weights compile": (bool, "True or False", lambda v: True),
+    "d_model n_heads n_layers max_seq_len batch_size grad_accum_steps max_steps eval_interval log_interval":
+        (int, "a whole number above 0", lambda v: v > 0),
+    "warmup_steps eval_tokens seed": (int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2**32),
+    "lr lr_scale minutes stop_after": (float, "a number above 0", lambda v: 0 < v < math.inf),
+    "weight_decay grad_clip": (float, "a number from 0", lambda v: 0 <= v < math.inf),
+    "dropout": (float, "a number from 0 to below 1", lambda v: 0 <= v < 1)}
+SETTINGS = {name: kind for names, kind in KINDS.items() for name in names.split()}
 say = functools.partial(print, flush=True)  # at once, also into a file or a pipe
-
 
 class UserError(ValueError):
     """A user's mistake, told in one line: what is wrong and what to do. A bug keeps its traceback."""
-
 
 def parse_setting(name, value):
     """A setting's value in its own type, from a flag's text or from Python; UserError where it cannot be."""
@@ -89,30 +87,21 @@ def parse_setting(name, value):
     with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        if kind is str and valid(os.fspath(value)):
-            return os.fspath(value)
-        number = float(str(value))  # 1e4 and 8.0 are whole numbers, True is none
+        number = os.fspath(value) if kind is str else float(str(value))  # 1e4 is a whole number, True is none
         if kind(number) == number and valid(kind(number)):
             return kind(number)
     raise UserError(f"{name} must be {expected}, not {value!r}")
 
-
 def command_line():
     """The settings given as --name=value. --help prints the comments beside the settings above."""
     parser = argparse.ArgumentParser(usage="python train.py [--name=value ...]", allow_abbrev=False, formatter_class=
-                                     lambda prog: argparse.HelpFormatter(prog, max_help_position=20, width=120))
+                                     functools.partial(argparse.HelpFormatter, max_help_position=20, width=120))
     for name, comment in re.findall(r"^(\w+) = .*?  # (.*)$", Path(__file__).read_text(encoding="utf-8"), re.M):
         if name in SETTINGS:  # a bare --overwrite is --overwrite=True
             parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="X",
                                 help=f"{comment} [{globals()[name]}]")
     given, unknown = parser.parse_known_args()
-    for flag in unknown:
-        name = flag.split("=")[0].lstrip("-")
-        if name not in SETTINGS:
-            parse_setting(name, None)
-        raise UserError(f"cannot read {flag}: a setting is --name=value")
-    return vars(given)
-
+    return vars(given) | {flag.split("=")[0].lstrip("-"): None for flag in unknown}
 
 # ---- Sizes: one architecture, four widths and depths ------------------------------------------------------------
 @dataclass(frozen=True)
@@ -128,14 +117,12 @@ class GPTConfig:
     bias: bool = True
     tie_weights: bool = True
 
-
 TOY = GPTConfig(d_model=128, n_heads=4, n_layers=2)
 TINY = GPTConfig()
 SMALL = GPTConfig(d_model=384, n_heads=6, n_layers=8, max_seq_len=512)
 MEDIUM = GPTConfig(d_model=768, n_heads=12, n_layers=12, max_seq_len=1024)
 SIZES = {"toy": TOY, "tiny": TINY, "small": SMALL, "medium": MEDIUM}
 SEQUENCES = {"toy": 32, "tiny": 32, "small": 64, "medium": 128}  # the recipe's batch: sequences a step
-
 
 # ---- The model. B sequences of T tokens; a shape stands beside the line that makes it ---------------------------
 class Attention(nn.Module):
@@ -158,7 +145,6 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, is_causal=T > 1, dropout_p=self.dropout if self.training else 0.0)
         return self.proj(y.transpose(1, 2).reshape(B, T, d_model))
 
-
 class Block(nn.Module):
     """x + attention(x), then x + MLP(x), each reading x through a LayerNorm of its own (pre-LayerNorm)."""
 
@@ -173,7 +159,6 @@ class Block(nn.Module):
     def forward(self, x, cache=None, start=0):
         x = x + self.drop(self.attn(self.ln_1(x), cache, start))
         return x + self.drop(self.mlp(self.ln_2(x)))
-
 
 class GPT(nn.Module):
     """GPT-2 in the shape of `config`: model(ids) gives logits, model(ids, targets) a loss."""
@@ -198,31 +183,27 @@ class GPT(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
 
-    def hidden(self, ids, cache=None, start=0):
-        """The last block's output, normalised: ids (B, T) at positions start, start + 1, ... -> (B, T, d_model)."""
-        if start + ids.size(1) > self.config.max_seq_len:  # on a GPU an embedding would only say "device-side assert"
-            raise UserError(f"{start + ids.size(1)} tokens do not fit max_seq_len={self.config.max_seq_len}")
-        positions = torch.arange(start, start + ids.size(1), device=ids.device)
-        x = self.drop(self.tok_emb(ids) + self.pos_emb(positions))
+    def forward(self, ids, targets=None, cache=None, start=0):
+        """
+        ids (B, T) int64 -> logits (B, T, vocab_size); with targets (B, T) the mean loss in nats a token. With
+        generate's cache the ids are at positions start, start + 1, ... and the logits are the last one's alone.
+        """
+        end = start + ids.size(1)
+        if end > self.config.max_seq_len:  # on a GPU an embedding would only say "device-side assert"
+            raise UserError(f"{end} tokens do not fit max_seq_len={self.config.max_seq_len}")
+        x = self.drop(self.tok_emb(ids) + self.pos_emb(torch.arange(start, end, device=ids.device)))  # (B, T, d_model)
         for i, block in enumerate(self.blocks):
             x = block(x, None if cache is None else cache[i], start)
-        return self.ln_f(x)
-
-    def forward(self, ids, targets=None):
-        """ids (B, T) int64 -> logits (B, T, vocab_size); with targets (B, T) the mean loss in nats a token."""
-        logits = self.head(self.hidden(ids))
-        if targets is None:
-            return logits
-        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.reshape(-1))
+        logits = self.head(self.ln_f(x if cache is None else x[:, -1:]))
+        return logits if targets is None else F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     @torch.no_grad()
     def generate(self, ids, max_new_tokens, temperature=0.8, top_k=None, top_p=None, seed=None):
         """
-        Continue ids (B, T) int64, T >= 1: yields (B,) int64 a step, max_new_tokens times.
-
-        Temperature 0 takes the likeliest token; top_k keeps the k likeliest, top_p the fewest that together hold
-        this much probability (Holtzman et al. 2020). Keys and values are cached, so that a step costs one
-        position. When the context is full, its last half is read again and the rest forgotten.
+        Continue ids (B, T) int64, T >= 1: yields (B,) int64 a step. Temperature 0 takes the likeliest token; top_k
+        keeps the k likeliest, top_p the fewest that together hold this much probability (Holtzman et al. 2020). Keys
+        and values are cached, so that a step costs one position. When the context is full, its last half is read
+        again and the rest forgotten.
         """
         k, p = 1 if top_k is None else top_k, 1 if top_p is None else top_p
         if not (ids.size(1) and temperature >= 0 and k >= 1 and 0 < p <= 1):
@@ -237,14 +218,13 @@ class GPT(nn.Module):
             for _ in range(max_new_tokens):
                 if window.size(1) > c.max_seq_len:
                     window, cached = window[:, -max(1, c.max_seq_len // 2):], 0
-                logits = self.head(self.hidden(window[:, cached:], cache, cached)[:, -1])  # (B, vocab_size)
+                logits = self(window[:, cached:], cache=cache, start=cached)[:, -1]  # (B, vocab_size)
                 cached = window.size(1)
-                token = choose(logits, temperature, top_k, top_p, generator)               # (B,)
+                token = choose(logits, temperature, top_k, top_p, generator)         # (B,)
                 yield token
                 window = torch.cat((window, token[:, None]), dim=1)
         finally:
             self.train(training)
-
 
 def choose(logits, temperature, top_k, top_p, generator):
     """One token a row: logits (B, vocab_size) -> (B,) int64."""
@@ -260,20 +240,17 @@ def choose(logits, temperature, top_k, top_p, generator):
         logits[torch.zeros_like(beyond).scatter(-1, order, beyond)] = -math.inf
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
 
-
 def flops_per_token(model):
     """Training FLOPs a token: 6 a weight, the head's included, and attention's (PaLM, Chowdhery et al. 2022, B)."""
     c = model.config
     weights = sum(p.numel() for part in (model.blocks, model.ln_f) for p in part.parameters())
     return 6 * (weights + model.head.weight.numel()) + 12 * c.n_layers * c.d_model * c.max_seq_len
 
-
 # ---- The recipe: what the size decides --------------------------------------------------------------------------
 def recipe(config, n_params, sequences, lr_scale):
     """(peak LR, steps) for a model of n_params parameters and a batch of so many sequences a step."""
     tokens = 20 * n_params  # Hoffmann et al. 2022, table 3
     return lr_scale / math.sqrt(config.d_model), math.ceil(tokens / (sequences * config.max_seq_len))
-
 
 def lr_at(step, s):
     """The LR of step 0, 1, ...: linear warm-up, then a cosine to a tenth. A function of the step: nothing to save."""
@@ -282,60 +259,53 @@ def lr_at(step, s):
     progress = (step - s.warmup_steps) / max(1, s.max_steps - s.warmup_steps)
     return s.lr * (0.55 + 0.45 * math.cos(math.pi * progress))
 
-
 def make_optimizer(model, s):
     """AdamW with GPT-3's betas; weight decay on matrices, not on biases and LayerNorms."""
     groups = [{"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": s.weight_decay},
               {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=s.lr, betas=(0.9, 0.95), fused=True)
-
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)  # each step sets its LR
 
 def split_batch(s, sequences, T):
     """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or by the device."""
-    if s.batch_size and s.grad_accum_steps:
-        return s.batch_size, s.grad_accum_steps
     room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits that stay in a CPU's cache, or fit a 16 GB GPU
-    divisors = [n for n in range(1, sequences + 1) if sequences % n == 0]
-    given = s.batch_size or s.grad_accum_steps or max(n for n in divisors if n == 1 or n * T <= room)
-    if given not in divisors:
-        name, near = "batch_size" if s.batch_size else "grad_accum_steps", min(divisors, key=lambda n: abs(n - given))
-        raise UserError(f"{name}={given} does not divide the recipe's {sequences} sequences a step: take {near} or set "
-                        f"both batch_size and grad_accum_steps")
-    return (sequences // given, given) if s.grad_accum_steps else (given, sequences // given)
-
+    best = max(n for n in range(1, sequences + 1) if sequences % n == 0 and (n == 1 or n * T <= room))
+    batch_size = s.batch_size or sequences // (s.grad_accum_steps or sequences // best)
+    grad_accum_steps = s.grad_accum_steps or sequences // batch_size
+    if batch_size * grad_accum_steps != sequences and not (s.batch_size and s.grad_accum_steps):
+        name, value = ("batch_size", s.batch_size) if s.batch_size else ("grad_accum_steps", s.grad_accum_steps)
+        raise UserError(f"{name}={value} does not divide the recipe's {sequences} sequences a step: set both, "
+                        f"batch_size and grad_accum_steps")
+    return batch_size, grad_accum_steps
 
 # ---- Data: token ids as prepare.py wrote them -------------------------------------------------------------------
-def load_data(s):
-    """(meta, train, val): the dict of a dataset's meta.json, and its splits as memory-mapped arrays of token ids."""
-    folder = Path(s.data_dir, s.dataset)
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        ids = {"uint16": "<u2", "uint32": "<u4"}[meta["dtype"]]
-        splits = [np.memmap(folder / f"{name}.bin", ids, mode="r") for name in ("train", "val")]
-        if [len(split) for split in splits] != [meta["splits"][name]["tokens"] for name in ("train", "val")]:
-            raise ValueError("train.bin and val.bin are not as long as meta.json says")
-        if meta["vocab_size"] != len(meta["tokenizer"]["tokens"]) + 1:
-            raise ValueError("its vocab_size is not the tokenizer's")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        own = "" if s.dataset in ("python", "tinystories", "shakespeare") else " --input=YOUR_TEXT"
-        what = "is not prepared" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
-        raise UserError(f"{folder} {what}; make it by: python prepare.py --dataset={s.dataset}{own}") from None
-    return meta, *splits
-
-
 def load_tokenizer(spec):
     """The tiktoken encoding in a meta.json's or a checkpoint's "tokenizer"."""
     tokens = [base64.b64decode(token) for token in spec["tokens"]]
     return tiktoken.Encoding(spec["name"], pat_str=spec["pattern"], special_tokens={"<|endoftext|>": len(tokens)},
                              mergeable_ranks={token: rank for rank, token in enumerate(tokens)})
 
+def load_data(s):
+    """(meta, tokenizer, train, val): a dataset's meta.json and its splits as memory-mapped arrays of token ids."""
+    folder = Path(s.data_dir, s.dataset)
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        ids, tokenizer = {"uint16": "<u2", "uint32": "<u4"}[meta["dtype"]], load_tokenizer(meta["tokenizer"])
+        splits = [np.memmap(folder / f"{name}.bin", ids, mode="r") for name in ("train", "val")]
+        if [len(split) for split in splits] != [meta["splits"][name]["tokens"] for name in ("train", "val")]:
+            raise ValueError("train.bin and val.bin are not as long as meta.json says")
+        if meta["vocab_size"] != tokenizer.n_vocab:
+            raise ValueError("its vocab_size is not the tokenizer's")
+        return meta, tokenizer, *splits
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        own = "" if s.dataset in ("python", "tinystories", "shakespeare") else " --input=YOUR_TEXT"
+        what = "is not prepared" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise UserError(f"{folder} {what}; make it by: python prepare.py --dataset={s.dataset}{own}") from None
 
 @functools.lru_cache(maxsize=2)
 def epoch_starts(n_tokens, T, seed, epoch):
     """Where an epoch's windows start in the ring of tokens, in the order of reading; costs 8 bytes a window."""
     rng = np.random.RandomState([seed, epoch])  # its stream is frozen: the same order under any numpy
     return int(rng.randint(n_tokens, dtype=np.int64)) + T * rng.permutation(n_tokens // T).astype(np.int64)
-
 
 def window_starts(n_tokens, T, seed, first, count):
     """
@@ -346,7 +316,6 @@ def window_starts(n_tokens, T, seed, first, count):
     n = n_tokens // T  # windows in an epoch
     return np.array([epoch_starts(n_tokens, T, seed, i // n)[i % n] for i in range(first, first + count)], np.int64)
 
-
 def read_windows(tokens, starts, config, device):
     """Windows of T + 1 tokens, the inputs and the targets one further on: (len(starts), T + 1) int64 on the device."""
     windows = tokens[(starts[:, None] + np.arange(config.max_seq_len + 1)) % len(tokens)].astype(np.int64)
@@ -354,7 +323,6 @@ def read_windows(tokens, starts, config, device):
         raise UserError(f"the data holds token id {windows.max()}, vocab_size is {config.vocab_size}: prepare it anew")
     batch = torch.from_numpy(windows)
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
-
 
 @torch.no_grad()
 def evaluate(model, val, n_windows, s, tokenizer, stopping):
@@ -376,7 +344,6 @@ def evaluate(model, val, n_windows, s, tokenizer, stopping):
     model.train()
     return {"val_loss": loss, "bpb": loss / math.log(2) * n_windows * T / max(1, n_bytes)}
 
-
 # ---- Checkpoints: ckpt.pt to go on from, ckpt_prev.pt the one before it, best.pt of the lowest val loss ---------
 def save_checkpoint(path, checkpoint):
     """
@@ -392,13 +359,16 @@ def save_checkpoint(path, checkpoint):
         if path.name == "ckpt.pt" and path.exists():
             path.replace(path.with_name("ckpt_prev.pt"))
         temporary.replace(path)
+        with contextlib.suppress(OSError):  # flush the new names too, where the system can (Windows cannot)
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
         return True
     except (OSError, RuntimeError) as error:
-        say(f"warning: {path} could not be saved ({error})")
+        say(f"warning: {path} could not be saved ({error}); what was there stays")
         with contextlib.suppress(OSError):
             temporary.unlink()  # half a file would keep a full disk full
         return False
-
 
 def load_checkpoint(path):
     """A checkpoint's dict, on the CPU; UserError where the file is missing, damaged or not one of ours."""
@@ -406,52 +376,70 @@ def load_checkpoint(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not notice a flipped byte in a tensor
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if damaged or checkpoint["format"] != 1:
+        if damaged or checkpoint["format"] != 1 or not isinstance(checkpoint["settings"], dict):
             raise ValueError
         return checkpoint
-    except (OSError, MemoryError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'out of memory'}") from None
     except Exception as error:  # a broken file makes torch and zipfile raise a dozen kinds
-        raise UserError(f"{path} is damaged or not a checkpoint of train.py ({type(error).__name__})") from None
-
+        why = getattr(error, "strerror", None) or f"damaged, or no checkpoint of train.py ({type(error).__name__})"
+        raise UserError(f"{path} cannot be read: {why}") from None
 
 def newest_checkpoint(out_dir):
-    """The newest checkpoint in out_dir that can be read, None where there is none; UserError where none can be."""
-    paths = [path for path in (out_dir / "ckpt.pt", out_dir / "ckpt_prev.pt") if path.exists()]
-    for path in paths:
-        try:
-            checkpoint = load_checkpoint(path)
-            if path != paths[0]:
-                paths[0].replace(f"{paths[0]}.damaged")  # else the next save would put it in this one's place
-            return checkpoint
-        except UserError as error:
-            say(f"warning: {error}")
-    if paths or (out_dir / "best.pt").exists():
+    """The newest checkpoint in out_dir that can be read, None where there is no run. A damaged one is set aside."""
+    for path in (out_dir / "ckpt.pt", out_dir / "ckpt_prev.pt"):
+        if path.exists():
+            try:
+                return load_checkpoint(path)
+            except UserError as error:
+                aside = path.rename(f"{path}.damaged-{time.time_ns()}")  # else the next save would replace it
+                say(f"warning: {error}; it is kept as {aside}")
+    if any(out_dir.glob("*.pt*")):
         raise UserError(f"{out_dir} holds a run that cannot be gone on with: --out_dir=FOLDER trains beside it, "
                         f"--overwrite=True trains anew")
 
+@contextlib.contextmanager
+def own_folder(out_dir, overwrite):
+    """Make out_dir and keep it to this process; the lock ends with the process, however that ends."""
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        file = open(out_dir / "lock", "a")
+    except OSError as error:
+        raise UserError(f"out_dir={out_dir} cannot be written: {error.strerror}") from None
+    with file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(f"another process trains in out_dir={out_dir}: wait for its end or set another") from None
+        except OSError as error:
+            say(f"warning: {out_dir} cannot be locked ({error.strerror}): start no second run in it")
+        for name in ("ckpt.pt", "ckpt_prev.pt", "best.pt") if overwrite else ():
+            (out_dir / name).unlink(missing_ok=True)
+        yield
 
-COLUMNS = ["step", "tokens", "loss", "val_loss", "bpb", "lr", "tokens_per_s", "mfu", "memory", "seconds"]
-
-
-def cut_log(path, step):
-    """Drop log.csv's rows past `step`, and a torn one; (step, seconds) of the last that is left, (-1, 0) if none is."""
-    rows = []
-    if path.exists():
-        with open(path, newline="") as file:
-            rows = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= step and
-                    len(row) == len(COLUMNS) and row[-1]]
-    with open(path.with_suffix(".tmp"), "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    path.with_suffix(".tmp").replace(path)
-    return (int(rows[-1][0]), float(rows[-1][-1])) if rows else (-1, 0.0)
-
+def write_log(path, log, written):
+    """
+    Add to log.csv the rows of log, each a dict of numbers, past the first `written`; with 0 make the file anew.
+    Returns the rows that are in it: 0 where it could not be written, so that the next time tries all of them.
+    """
+    try:
+        with open(path, "a" if written else "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not written:
+                writer.writerow(log[0])
+            for row in log[written:]:  # a NaN (no eval at this step, no known peak) stays empty
+                writer.writerow("" if x != x else x if type(x) is int else f"{x:.8g}" for x in row.values())
+        return len(log)
+    except OSError:
+        return 0
 
 # ---- The machine ------------------------------------------------------------------------------------------------
 PEAK_FLOPS = {  # dense half-precision FLOP/s by a part of the card's name: the makers' data sheets
     "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12,
     "L4": 121e12, "A10": 125e12, "T4": 65e12, "V100": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
-
 
 def choose_device(s):
     """Set s.device, s.dtype, s.compile, s.autocast and s.peak_flops; returns what was chosen and why, in words."""
@@ -462,24 +450,21 @@ def choose_device(s):
             raise RuntimeError
     except (RuntimeError, AssertionError):
         raise UserError(f"device={name} is not to be had here; without it the best device is taken") from None
-    kind = s.device.type
-    card = torch.cuda.get_device_name(s.device) if kind == "cuda" else f"{torch.get_num_threads()} threads"
+    card, capability = f"{torch.get_num_threads()} threads", (0, 0)
     best, why = "float32", "half gains little here"
-    if kind == "cuda" and torch.cuda.get_device_capability(s.device) >= (8, 0):
+    if s.device.type == "cuda":
+        card, capability = torch.cuda.get_device_name(s.device), torch.cuda.get_device_capability(s.device)
         best, why = "bfloat16", "the range of float32 in half its bytes"
-    elif kind == "cuda":
-        best, why = "float16", "no bfloat16 on this card; a scaler keeps small gradients from vanishing"
+        if capability < (8, 0):
+            best, why = "float16", "no bfloat16 on this card; a scaler keeps small gradients from vanishing"
     s.dtype, why = s.dtype or best, why if s.dtype in (None, best) else "as set"
     if s.compile is None:  # its compiler, triton, wants a card of 2017 or later, and is not there on Windows
-        s.compile = (kind == "cuda" and torch.cuda.get_device_capability(s.device) >= (7, 0) and
-                     importlib.util.find_spec("triton") is not None)
-    s.autocast = (contextlib.nullcontext if s.dtype == "float32" else
-                  lambda: torch.autocast(kind, getattr(torch, s.dtype)))
-    peaks = [peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", card)]
-    s.peak_flops = peaks[0] if peaks and s.dtype != "float32" else None
+        s.compile = capability >= (7, 0) and importlib.util.find_spec("triton") is not None
+    s.autocast = functools.partial(torch.autocast, s.device.type, getattr(torch, s.dtype), s.dtype != "float32")
+    peaks = [peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", card) and s.dtype != "float32"]
+    s.peak_flops = peaks[0] if peaks else math.nan
     torch.set_float32_matmul_precision("high")  # TF32 for the float32 products that remain on a GPU
     return f"{s.device} ({card}), {s.dtype} ({why}), torch.compile {'on' if s.compile else 'off'}"
-
 
 def peak_memory(device):
     """GB: the most that tensors took on a GPU so far, or this process on a CPU."""
@@ -490,61 +475,60 @@ def peak_memory(device):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     return math.nan
 
-
 def printable(text):
     """The text without control characters, by which it could steer a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
-
 @contextlib.contextmanager
 def caught_signals():
-    """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one does what it always did."""
+    """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one leaves at once."""
     def catch(number, frame):
+        if caught:
+            raise KeyboardInterrupt
         caught.append(signal.Signals(number).name)
         os.write(2, b"\nstopping: a checkpoint is being saved (Ctrl-C again leaves at once, without it)\n")
-        signal.signal(number, before[number])
 
     caught, before = [], {}
     with contextlib.suppress(ValueError):  # Python lets only the main thread take signals
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, catch)
+        before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:
-        for number in before:
-            signal.signal(number, before[number])
-
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 # ---- The loop ---------------------------------------------------------------------------------------------------
-def micro_step(model, batch, s, scaler, *where):
-    """Forward and backward of one micro-batch (b, T + 1); its part of the step's loss, still on the device."""
-    if s.dropout:  # drawn anew from (seed, step, micro-batch), so that no generator's state need be saved
-        torch.manual_seed(int(np.random.SeedSequence([s.seed, *where]).generate_state(1, np.uint64)[0]))
+def micro_step(model, batch, s, scaler, step, i):
+    """Forward and backward of a step's i-th micro-batch (b, T + 1): its part of the loss, still on the device."""
+    if s.dropout:  # drawn anew for each, so that no generator's state need be saved
+        torch.manual_seed(int(np.random.SeedSequence([s.seed, step, i]).generate_state(1, np.uint64)[0]))
     with s.autocast():
         loss = model(batch[:, :-1], batch[:, 1:]) / s.grad_accum_steps
     scaler.scale(loss).backward()
     return loss.detach()
 
-
-def fit_steps(model, batch, s, scaler, seconds, eval_batches, interval):
-    """The steps that fit into `seconds`, evals included, by the clock. Changes nothing that lasts."""
+def time_step(model, batch, s, scaler):
+    """Seconds of a step, by forward and backward passes of one micro-batch. Changes nothing that lasts."""
     times = []
-    while len(times) < 4 or sum(times[1:]) < min(10, 0.05 * seconds):  # the first warms up, and may compile
+    while len(times) < 4 or sum(times[1:]) < min(10, 3 * s.minutes):  # the first warms up, and may compile
         start = time.perf_counter()
         micro_step(model, batch, s, scaler, 0, 0).item()
         times.append(time.perf_counter() - start)
     model.zero_grad()
-    micro = statistics.median(times[1:])
-    one_eval = eval_batches * micro / 3  # a forward pass is a third of a step
-    one_step = 1.03 * s.grad_accum_steps * micro + one_eval / interval
-    return max(1, int((seconds - sum(times) - 2 * one_eval) / one_step))
-
+    return 1.03 * s.grad_accum_steps * statistics.median(times[1:])  # 0.03: the optimizer
 
 def differences(old, new):
-    """What differs between two runs' settings, in words; what an older file lacks does not."""
+    """What differs between two runs, in words; what an older file lacks does not."""
     return "; ".join(f"{name} was {old[name]} and is now {value}" for name, value in new.items()
                      if old.get(name, value) != value)
 
+def restore(path, checkpoint, **parts):
+    """Load a checkpoint's state dicts into what they are named after; UserError where one does not fit."""
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(checkpoint[name])
+        except Exception as error:  # of a dozen kinds
+            raise UserError(f"{path} holds no {name} that fits: {' '.join(str(error).split())[:200]}") from None
 
 def train(**overrides):
     """
@@ -560,11 +544,11 @@ def train(**overrides):
     if s.minutes and s.max_steps:
         raise UserError("minutes and max_steps both say how long to train: give one of them")
     s.out_dir = s.out_dir or os.path.join("out", f"{s.dataset}-{s.size}")
-    out_dir, log_path = Path(s.out_dir), Path(s.out_dir, "log.csv")
+    settings, out_dir = vars(s).copy(), Path(s.out_dir)  # as they were set: below, None becomes a value
     machine = choose_device(s)
-    meta, train_data, val_data = load_data(s)
-    shape = {name: getattr(s, name, None) for name in asdict(SIZES[s.size])} | {"vocab_size": meta["vocab_size"]}
-    config = replace(SIZES[s.size], **{name: value for name, value in shape.items() if value is not None})
+    meta, tokenizer, train_data, val_data = load_data(s)
+    shape = {name: value for name, value in settings.items() if name in asdict(TINY) and value is not None}
+    config = replace(SIZES[s.size], vocab_size=meta["vocab_size"], **shape)
     T = config.max_seq_len
     if min(len(train_data), len(val_data)) <= T:
         raise UserError(f"dataset={s.dataset} has {len(train_data):,} and {len(val_data):,} tokens in train.bin and "
@@ -572,126 +556,112 @@ def train(**overrides):
     torch.manual_seed(s.seed)
     model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
     step_model = torch.compile(model) if s.compile else model  # evals and samples, of other shapes, stay eager
+    optimizer = make_optimizer(model, s)
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
-    checkpoint = None if s.overwrite else newest_checkpoint(out_dir)
-
-    # What is None takes the recipe's value.
-    n_params = sum(p.numel() for p in model.parameters())
     s.batch_size, s.grad_accum_steps = split_batch(s, SEQUENCES[s.size], T)
     sequences = s.batch_size * s.grad_accum_steps  # a step
-    tokens = sequences * T                         # a step
-    eval_windows = max(1, (min(s.eval_tokens or len(val_data), len(val_data)) - 1) // T)
-    eval_batches = math.ceil(eval_windows / s.batch_size)
-    least_interval = math.ceil(10 / 3 * eval_batches / s.grad_accum_steps)  # steps: evals take a tenth of the time
+    tokens_per_step = sequences * T
+
+    # Go on with the run in out_dir if it is this one; or start from another's weights; or anew.
+    model_is = asdict(config) | {"the tokenizer's checksum": zlib.crc32(json.dumps(meta["tokenizer"]).encode())}
+    names = "lr lr_scale max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens init_from".split()
+    run_is = model_is | {name: settings[name] for name in names} | {
+        "batch_size x grad_accum_steps": sequences,
+        "the data's checksum": "-".join(str(meta["splits"][split].get("crc32")) for split in ("train", "val"))}
+    step, best_val_loss, log = 0, math.inf, []  # log: the rows of log.csv
+    result = {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}  # the latest
+    checkpoint = None if s.overwrite else newest_checkpoint(out_dir)
+    if checkpoint:
+        if differ := differences(checkpoint["settings"], run_is):
+            raise UserError(f"{out_dir} holds another run: {differ}. Use its settings to go on, --out_dir to train "
+                            f"beside it, or --overwrite=True to train anew")
+        checkpoint["scaler"] = checkpoint.get("scaler") or scaler.state_dict()  # empty unless it was float16
+        restore(out_dir, checkpoint, model=model, optimizer=optimizer, scaler=scaler)
+        step, s.max_steps, log = checkpoint["step"], checkpoint["max_steps"], checkpoint.get("log", [])
+        result, best_val_loss = checkpoint.get("result", result), checkpoint.get("best_val_loss", math.inf)
+    elif s.init_from:
+        source = load_checkpoint(s.init_from)
+        if differ := differences(source["settings"] | {"dropout": s.dropout}, model_is):
+            raise UserError(f"init_from={s.init_from} is another model: {differ}. Set its size and shape, and prepare "
+                            f"the text with --tokenizer=data/NAME, the dataset that it was trained on")
+        restore(s.init_from, source, model=model)
+
+    # What is None takes the recipe's value, or what fits the time.
+    n_params, blocks = (sum(p.numel() for p in part.parameters()) for part in (model, model.blocks))
     recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale)
-    s.lr = s.lr or recipe_lr
-    if s.minutes and checkpoint:
-        s.max_steps = checkpoint["settings"]["max_steps"]
-    elif s.minutes:
-        batch = read_windows(train_data, np.arange(s.batch_size), config, s.device)
-        left = 60 * s.minutes - (time.monotonic() - started)
-        s.max_steps = fit_steps(step_model, batch, s, scaler, left, eval_batches, s.eval_interval or least_interval)
-    s.max_steps = s.max_steps or recipe_steps
+    eval_windows = max(1, (min(s.eval_tokens or len(val_data), len(val_data)) - 1) // T)
+    eval_cost = eval_windows / sequences / 3  # in steps, of which a forward pass is a third
+    least_interval = math.ceil(10 * eval_cost)  # so that evals take a tenth of the time
+    if s.minutes and not checkpoint:
+        one_step = time_step(step_model, read_windows(train_data, np.arange(s.batch_size), config, s.device), s, scaler)
+        steps = (60 * s.minutes - (time.monotonic() - started)) / one_step  # were there no evals
+        s.max_steps = max(1, int((steps - 2 * eval_cost) / (1 + eval_cost / (s.eval_interval or least_interval))))
+    s.lr, s.max_steps = s.lr or recipe_lr, s.max_steps or recipe_steps
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), least_interval)
-
-    # Go on with the run in out_dir if it is this one; or start with another's weights, or anew.
-    names = "lr max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens init_from"
-    run = {name: getattr(s, name) for name in names.split()} | asdict(config) | {
-        "batch_size x grad_accum_steps": sequences,
-        "the data's checksums": [meta["splits"][split].get("crc32") for split in ("train", "val")]}
-    optimizer = make_optimizer(model, s)
-    step, best_val_loss, result = 0, math.inf, {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}
-    if checkpoint:
-        differ = differences(checkpoint["settings"], run)
-        if differ or not checkpoint["optimizer"]:
-            raise UserError(f"{s.out_dir} holds another run: {differ or 'ckpt.pt has only weights'}. Use its settings "
-                            f"to go on, --out_dir to train beside it, or --overwrite=True to train anew")
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        if checkpoint.get("scaler"):  # empty unless it was float16
-            scaler.load_state_dict(checkpoint["scaler"])
-        step, result = checkpoint["step"], result | checkpoint.get("result", {})
-        best_val_loss = checkpoint.get("best_val_loss", math.inf)
-    elif s.init_from:
-        source = load_checkpoint(os.path.join(s.init_from, "best.pt") if os.path.isdir(s.init_from) else s.init_from)
-        differ = differences(source["config"] | {"dropout": s.dropout}, asdict(config))
-        if source["tokenizer"] != meta["tokenizer"]:
-            raise UserError(f"init_from={s.init_from} has another tokenizer: prepare the text with that of the dataset "
-                            f"that it was trained on, --tokenizer=data/<dataset>")
-        if differ:
-            raise UserError(f"init_from={s.init_from} is another model: {differ}. Set the same size")
-        model.load_state_dict(source["model"])
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        for name in ("ckpt.pt", "ckpt_prev.pt", "best.pt") if s.overwrite else ():
-            (out_dir / name).unlink(missing_ok=True)
-        logged, seconds_before = cut_log(log_path, step if checkpoint else -1)
-    except OSError as error:
-        raise UserError(f"out_dir={s.out_dir} cannot be written: {error.strerror}") from None
-    blocks, total = sum(p.numel() for p in model.blocks.parameters()), s.max_steps * tokens
+    tokens = s.max_steps * tokens_per_step
     say(f"machine    {machine}\n"
         f"model      {s.size}: {n_params:,} parameters, {blocks:,} of them in {config.n_layers} blocks of width "
         f"{config.d_model}; vocabulary {config.vocab_size:,}\n"
         f"data       {s.data_dir}/{s.dataset}: {len(train_data):,} tokens to train on, {len(val_data):,} to validate\n"
-        f"batch      {tokens:,} tokens: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T} tokens\n"
-        f"schedule   {s.max_steps:,} steps, {total:,} tokens: {total / len(train_data):.2f} epochs, "
-        f"{total / n_params:.2f} tokens a parameter; eval every {s.eval_interval} steps\n"
+        f"batch      {tokens_per_step:,} tokens: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T}\n"
+        f"schedule   {s.max_steps:,} steps, {tokens:,} tokens: {tokens / len(train_data):.2f} epochs, "
+        f"{tokens / n_params:.2f} tokens a parameter; eval every {s.eval_interval} steps\n"
         f"lr         {s.lr:.2e} after {s.warmup_steps} steps of warm-up, then a cosine to a tenth\n"
         f"run        {s.out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}")
-    if step == logged == s.max_steps:
+    if checkpoint and step == s.max_steps:
         say("finished already: --overwrite=True trains anew")
-    settings = {name: getattr(s, name) for name in SETTINGS} | run | {"device": str(s.device)}
     checkpoint = source = None  # their tensors are in the model now
 
     def save(name):
         return save_checkpoint(out_dir / name, {
-            "format": 1, "model": model.state_dict(), "config": asdict(config), "settings": settings, "step": step,
-            "best_val_loss": best_val_loss, "result": result, "tokenizer": meta["tokenizer"],
-            "optimizer": optimizer.state_dict() if name == "ckpt.pt" else None, "scaler": scaler.state_dict()})
+            "format": 1, "model": model.state_dict(), "config": asdict(config), "tokenizer": meta["tokenizer"],
+            "settings": settings | run_is, "max_steps": s.max_steps, "step": step, "result": result, "log": log,
+            "best_val_loss": best_val_loss, "scaler": scaler.state_dict(),
+            "optimizer": optimizer.state_dict() if name == "ckpt.pt" else None})
 
-    # A turn of the loop looks at the model as it is after `step` steps (eval, log, save), then takes one more.
-    tokenizer, bad_steps, turn, longest_turn = load_tokenizer(meta["tokenizer"]), 0, time.monotonic(), 0.0
-    flops, saved = flops_per_token(model), True
-    printed, trained = step, 0.0  # the step of the last line, and the seconds of training since
-    with caught_signals() as stopping:
-        for step in range(step, s.max_steps + 1):
-            longest_turn, turn = max(longest_turn, time.monotonic() - turn), time.monotonic()
+    # A turn of the loop looks at the model as it is after `step` steps (log, eval, save), then takes one more.
+    seconds_before = log[-1]["seconds"] if log else 0.0
+    bad_steps, written, saved, times = 0, 0, True, []  # written: rows; times: seconds of each step since a row
+    turn_started, longest_turn = time.monotonic(), 0.0
+    with caught_signals() as stopping, own_folder(out_dir, s.overwrite):
+        while True:
+            turn_started, turn = time.monotonic(), time.monotonic() - turn_started
+            longest_turn = max(longest_turn, turn)
             due = step == s.max_steps or step % s.eval_interval == 0
-            # A row in log.csv is the last thing done for its step: without one, a resumed run does it all again.
-            if step > logged and (due or step == 1 or step % s.log_interval == 0):
-                speed = (step - printed) * tokens / trained if trained else 0.0  # tokens/s
-                mfu = speed * flops / s.peak_flops if s.peak_flops else None
-                row = {"step": step, "tokens": step * tokens, "loss": result["loss"] if step else "",
-                       "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": round(speed),
-                       "mfu": "" if mfu is None else round(mfu, 4), "memory": round(peak_memory(s.device), 3),
-                       "seconds": round(seconds_before + time.monotonic() - started, 1)}
-                if trained:
-                    left = timedelta(seconds=round((s.max_steps - step) * tokens / speed))
-                    say(f"step {step:,}/{s.max_steps:,} | {step * tokens / 1e6:.2f}M tokens | loss {row['loss']:.4f} | "
-                        f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {'' if mfu is None else f'MFU {mfu:.1%} | '}"
-                        f"{row['memory']:.2f} GB | {left} to go")
-                printed, trained = step, 0.0
+            if (due or step == 1 or step % s.log_interval == 0) and not (log and log[-1]["step"] == step):
+                step_time = sum(times) / len(times) if times else math.nan
+                speed = tokens_per_step / step_time
+                mfu = speed * flops_per_token(model) / s.peak_flops
+                row = {"step": step, "tokens": step * tokens_per_step, "loss": result["loss"], "val_loss": math.nan,
+                       "bpb": math.nan, "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": speed, "mfu": mfu,
+                       "memory": peak_memory(s.device), "seconds": seconds_before + time.monotonic() - started}
+                if times:
+                    say(f"step {step:,}/{s.max_steps:,} | {row['tokens'] / 1e6:.2f}M tokens | loss {row['loss']:.4f} | "
+                        f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {'' if math.isnan(mfu) else f'MFU {mfu:.1%} | '}"
+                        f"{row['memory']:.2f} GB | {timedelta(seconds=round((s.max_steps - step) * step_time))} to go")
+                    times = []
                 if due:
                     evaluated = evaluate(model, val_data, eval_windows, s, tokenizer, stopping)
                     if stopping:
                         break
-                    result, row, val_loss = result | evaluated, row | evaluated, evaluated["val_loss"]
+                    row, result, val_loss = row | evaluated, result | evaluated, evaluated["val_loss"]
                     say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
-                        f"{result['bpb']:.4f} bits per byte")
+                        f"{row['bpb']:.4f} bits per byte")
                     if step and math.isfinite(val_loss):
                         start = torch.tensor([[tokenizer.eot_token]], device=s.device)
                         with s.autocast():
                             ids = [int(token) for token in model.generate(start, 100, seed=s.seed)]
                         text = printable(tokenizer.decode(ids).split("<|endoftext|>")[0]).strip()
                         say("sample: " + re.sub(r"\n\s*\n", "\n", text) + "\n")
-                    better, best_val_loss = val_loss <= best_val_loss, min(best_val_loss, val_loss)
-                    if math.isfinite(val_loss):
-                        saved = save("ckpt.pt")
-                    if better:
-                        save("best.pt")
-                with contextlib.suppress(OSError), open(log_path, "a", newline="") as log:  # a full disk loses a row
-                    csv.DictWriter(log, COLUMNS, lineterminator="\n").writerow(row)
+                log.append(row)
+                written = write_log(out_dir / "log.csv", log, written)
+                if due and math.isfinite(val_loss):
+                    if step and val_loss < best_val_loss:
+                        best_before, best_val_loss = best_val_loss, val_loss
+                        if not save("best.pt"):  # before ckpt.pt: a run killed between the two comes here again
+                            best_val_loss = best_before
+                    saved = save("ckpt.pt")
             if step == s.max_steps:
                 stopping.clear()
                 break
@@ -712,18 +682,20 @@ def train(**overrides):
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(model.parameters(), s.grad_clip or math.inf)
             loss, norm = torch.stack((sum(losses), norm)).tolist()  # the step's one wait for the device
-            finite = math.isfinite(loss) and (math.isfinite(norm) or scaler.is_enabled())
-            bad_steps = 0 if finite else bad_steps + 1
-            if finite:
-                scaler.step(optimizer)  # in float16 it skips by itself a step whose gradients overflowed
+            # In float16 the scaler skips by itself a step whose gradients overflowed, and lowers its scale.
+            if math.isfinite(loss) and (math.isfinite(norm) or scaler.get_scale() > 1):
+                scaler.step(optimizer)
+                bad_steps = 0
             else:
                 say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}, lr {lr_at(step, s):.2e}: skipped")
-            if bad_steps == 10:
-                raise UserError(f"ten steps in a row were not finite, to step {step + 1} at lr {lr_at(step, s):.2e}: "
-                                f"try a smaller lr or dtype=float32; {s.out_dir} keeps the last sound checkpoint")
+                bad_steps += 1
+                if bad_steps == 10:
+                    raise UserError(f"ten steps in a row were not finite, to {step + 1} at lr {lr_at(step, s):.2e}: "
+                                    f"try a smaller lr, or float32; {out_dir} keeps the last sound checkpoint")
             scaler.update()
             optimizer.zero_grad()
-            result["loss"], trained = loss, trained + time.perf_counter() - step_started
+            step, result["loss"] = step + 1, loss
+            times.append(time.perf_counter() - step_started)
         if stopping and not bad_steps:
             saved = save("ckpt.pt")
     if not saved:
@@ -731,8 +703,7 @@ def train(**overrides):
     again = "without --overwrite the same command" if s.overwrite else "the same command (or cell)"
     say(f"{stopping[0]}: stopped at step {step:,}; {again} goes on from there" if stopping else
         f"finished: python sample.py {s.out_dir} writes text")
-    return {"step": step, "tokens": step * tokens} | result
-
+    return {"step": step, "tokens": step * tokens_per_step} | result
 
 if __name__ == "__main__":
     try:
