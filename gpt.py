@@ -114,13 +114,14 @@ def predict_loss(n_params, tokens):
     return 1.69 + 406.4 / n_params**0.34 + 410.7 / tokens**0.28
 
 
-def describe(size, config, mfu):
+def describe(size, config, mfu=0.4, optimizer="muon"):
     """What follows from a size: a dict from labels to text, which is "" beside a heading. Builds no weights."""
     with torch.device("meta"):
         model = GPT(config)
     parts = {part: sum(p.numel() for name, p in model.named_parameters() if key in name) for key, part in PARTS.items()}
     n_params, T, sequences = sum(parts.values()), config.max_seq_len, train.SEQUENCES[size]
-    lr, steps = train.recipe(config, n_params, sequences, train.lr_scale)
+    lr, steps = train.recipe(config, n_params, sequences, train.LR_SCALES[optimizer])
+    one_moment = sum(p.numel() for p in model.blocks.parameters() if p.dim() == 2) if optimizer == "muon" else 0
     tokens = 20 * n_params
     flops = train.flops_per_token(model)
     gpu = SimpleNamespace(device=torch.device("cuda"), batch_size=None, grad_accum_steps=None)
@@ -138,7 +139,7 @@ def describe(size, config, mfu):
         "  training FLOPs a token": f"{flops / 1e6:,.1f} M",
         "  Chinchilla tokens: 20 a parameter": f"{tokens / 1e6:,.1f} M",
         "  loss to expect, nats a token": f"{predict_loss(n_params, tokens):.2f}",
-        "  peak learning rate": f"{lr:.2e}",
+        f"  peak learning rate of {optimizer}": f"{lr:.2e}",
         "  batch: sequences x context": f"{sequences} x {T:,}",
         "  tokens a step": f"{sequences * T:,}",
         "  steps": f"{steps:,}",
@@ -147,9 +148,9 @@ def describe(size, config, mfu):
         "  weights, float32": f"{4 * n_params / 1e6:,.1f}",
         "  their copies in half precision": f"{2 * n_params / 1e6:,.1f}",
         "  gradients, float32": f"{4 * n_params / 1e6:,.1f}",
-        "  Adam's two moments, float32": f"{8 * n_params / 1e6:,.1f}",
+        "  the optimizer's moments, float32": f"{(8 * n_params - 4 * one_moment) / 1e6:,.1f}",
         "  a micro-batch's activations": f"{activations / 1e6:,.1f}",
-        "  all of these": f"{(18 * n_params + activations) / 1e6:,.1f}",
+        "  all of these": f"{(18 * n_params - 4 * one_moment + activations) / 1e6:,.1f}",
         f"time and money at {mfu:.0%} of a card's peak": ""}
     for card, price in PRICES.items():
         peak = train.PEAK_FLOPS[card]
@@ -199,6 +200,8 @@ def main():
     parser = argparse.ArgumentParser(usage="python gpt.py [--name=value ...]", allow_abbrev=False, description=
                                      "The sizes on paper, as they are or with a shape of your own. None: the size's.")
     parser.add_argument("--size", choices=train.SIZES, help="this size alone")
+    parser.add_argument("--optimizer", choices=train.LR_SCALES, default="muon",
+                        help="muon keeps one moment of each weight in the blocks' matrices, adamw two of each [muon]")
     flags = read_flags(parser, [
         ("vocab_size", number(int, 1, 10**7), 4096, "tokens, <|endoftext|> counted"),
         ("max_seq_len", number(int, 1, 10**7), None, "context, in tokens"),
@@ -210,7 +213,7 @@ def main():
         ("mfu", number(float, 0.001, 1), 0.4, "share of a card's peak FLOP/s that training reaches")])
     shape = {name: value for name, value in vars(flags).items() if value is not None and hasattr(TINY, name)}
     sizes = [flags.size] if flags.size else train.SIZES
-    tables = [describe(size, replace(train.SIZES[size], **shape), flags.mfu) for size in sizes]
+    tables = [describe(size, replace(train.SIZES[size], **shape), flags.mfu, flags.optimizer) for size in sizes]
     for label in tables[0]:
         texts = [table[label] for table in tables]
         print(f"{label:<44}{''.join(f'{text:>18}' for text in texts)}" if any(texts) else f"\n{label}")

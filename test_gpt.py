@@ -12,6 +12,7 @@ import subprocess, sys, sysconfig, threading, time, zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,17 +212,61 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 
 
 def test_the_recipe_is_that_of_the_design():
-    lr, steps = T.recipe(MEDIUM, 1_000_000, 128, T.lr_scale)
+    lr, steps = T.recipe(MEDIUM, 1_000_000, 128, T.LR_SCALES["adamw"])
     assert lr == pytest.approx(6e-4, rel=0.01) and steps == math.ceil(20_000_000 / (128 * 1024))
     assert T.recipe(TINY, 1, 1, 0.003)[0] == pytest.approx(0.003 / math.sqrt(192))
 
 
-def test_matrices_decay_and_vectors_do_not():
-    model = GPT(TOY)
-    decayed, free = T.make_optimizer(model, type("S", (), dict(lr=1.0, weight_decay=0.1))).param_groups
-    assert decayed["weight_decay"] == 0.1 and free["weight_decay"] == 0 and decayed["betas"] == (0.9, 0.95)
-    assert all(p.dim() == 2 for p in decayed["params"]) and all(p.dim() == 1 for p in free["params"])
-    assert sum(p.numel() for p in decayed["params"] + free["params"]) == sum(p.numel() for p in model.parameters())
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_each_weight_has_one_optimizer_and_only_matrices_decay(name, tied):
+    model = GPT(replace(TOY, tie_weights=tied))
+    optimizers = T.make_optimizers(model, SimpleNamespace(optimizer=name, weight_decay=0.1))
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    assert Counter(p for group in groups for p in group["params"]) == Counter(model.parameters())
+    assert all(group["weight_decay"] == (0.1 if p.dim() == 2 else 0) for group in groups for p in group["params"])
+    assert all(group["betas"] == (0.9, 0.95) for group in optimizers["adamw"].param_groups)
+    blocks = {p for p in model.blocks.parameters() if p.dim() == 2}
+    in_muon = {p for group in optimizers["muon"].param_groups for p in group["params"]} if name == "muon" else blocks
+    assert in_muon == blocks and len(optimizers) == (2 if name == "muon" else 1)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_muon_steps_as_torchs_own_does(autocast):
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    ours, theirs = (GPT(TOY) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    before = {name: p.detach().clone() for name, p in ours.named_parameters()}
+    muon = T.make_optimizers(ours, SimpleNamespace(optimizer="muon", weight_decay=0.1))["muon"]
+    peer = torch.optim.Muon([p for p in theirs.blocks.parameters() if p.dim() == 2], weight_decay=0.1,
+                            adjust_lr_fn="match_rms_adamw")
+    generator = torch.Generator().manual_seed(0)
+    for step in range(3):
+        ids = torch.randint(4096, (2, 33), generator=generator)
+        for model, optimizer in ((ours, muon), (theirs, peer)):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.02
+            model.zero_grad()
+            model(ids[:, :-1], ids[:, 1:]).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                optimizer.step()
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters()):
+        moved, moved_there = p - before[name], q - before[name]
+        if name.startswith("blocks.") and p.dim() == 2:  # theirs is in bfloat16 always
+            assert (moved - moved_there).norm() < 0.1 * moved_there.norm() > 0, name
+        else:
+            assert torch.equal(p, before[name])
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 50), (2, 50, 20), (1, 30, 30)])
+def test_orthogonal_brings_singular_values_near_one_and_keeps_the_directions(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, sizes, v = torch.linalg.svd(x, full_matrices=False)
+    in_its_directions = u.mT @ T.orthogonal(x) @ v.mT  # diagonal
+    diagonal = in_its_directions.diagonal(dim1=1, dim2=2)
+    assert ((diagonal > 0.5) & (diagonal < 1.3))[sizes > 0.05 * sizes.amax(1, keepdim=True)].all()
+    assert (in_its_directions - torch.diag_embed(diagonal)).abs().max() < 1e-3
 
 
 def test_flops_count_the_head_but_not_the_input_embeddings():
@@ -391,7 +436,7 @@ def test_minutes_fits_the_whole_run_and_its_schedule_into_the_time(home, tmp_pat
     seconds = time.monotonic() - start
     checkpoint = T.load_checkpoint(tmp_path / "ckpt.pt")
     assert result["step"] == checkpoint["max_steps"] and 5 < seconds < 35
-    assert float(rows(tmp_path)[-1]["lr"]) < 0.11 * T.recipe(GPTConfig(d_model=32), 1, 1, T.lr_scale)[0]
+    assert float(rows(tmp_path)[-1]["lr"]) < 0.11 * T.recipe(GPTConfig(d_model=32), 1, 1, T.LR_SCALES["muon"])[0]
 
 
 def test_a_finished_run_says_so_and_trains_no_further(home, tmp_path, monkeypatch, capsys):
@@ -801,7 +846,8 @@ def test_a_size_of_ones_own_takes_the_flags(call):
     assert table["token embeddings"] == table["head"] == [f"{32_000 * 512:,}"]
     n_params = (2 * 32_000 + 256 + 4 * (12 * 512 + 2) + 1) * 512  # 12 d x d matrices and 2 LayerNorms a block
     assert table["total"] == [f"{n_params:,}"]
-    assert table["Adam's two moments, float32"] == [f"{8 * n_params / 1e6:,.1f}"]
+    blocks = 4 * 12 * 512**2  # weights of the matrices in four blocks: 3 + 1 in attention, 4 + 4 in the MLP
+    assert table["the optimizer's moments, float32"] == [f"{(8 * n_params - 4 * blocks) / 1e6:,.1f}"]
     flops = 6 * (n_params - (32_000 + 256) * 512) + 12 * 4 * 512 * 256  # a token
     assert table["training FLOPs a token"] == [f"{flops / 1e6:,.1f}", "M"] and "25% of a card's peak" in printed
     hours = flops * 20 * n_params / (0.25 * 312e12) / 3600

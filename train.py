@@ -39,8 +39,9 @@ dropout = 0.0            # 0 for one pass over much text, 0.1 to 0.2 for many pa
 bias = True              # biases in linear layers and LayerNorms, as in GPT-2
 tie_weights = True       # the head shares the token embedding's weights, as in GPT-2
 
+optimizer = "muon"       # muon, or adamw as GPT-3 had
 lr = None                # peak learning rate; None: lr_scale / sqrt(d_model)
-lr_scale = 0.0166        # GPT-3's 6e-4 at d_model 768, carried over to other widths
+lr_scale = None          # None: the optimizer's in LR_SCALES, below
 batch_size = None        # sequences that the device holds at once
 grad_accum_steps = None  # micro-batches of batch_size sequences in a step
 max_steps = None         # optimizer steps; None: 20 tokens a parameter
@@ -62,6 +63,7 @@ compile = None           # torch.compile; None: on CUDA only
 KINDS = {  # names of settings: (type, what it must be in words, the test of that)
     "dataset data_dir out_dir init_from device": (str, "a text", lambda v: v != ""),
     "size": (str, "toy, tiny, small or medium", lambda v: v in SIZES),
+    "optimizer": (str, "muon or adamw", lambda v: v in LR_SCALES),
     "dtype": (str, "float32, bfloat16 or float16", lambda v: v in ("float32", "bfloat16", "float16")),
     "overwrite bias tie_weights compile": (bool, "True or False", lambda v: True),
     "d_model n_heads n_layers max_seq_len batch_size grad_accum_steps max_steps eval_interval log_interval":
@@ -247,6 +249,8 @@ def flops_per_token(model):
     return 6 * (weights + model.head.weight.numel()) + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 # ---- The recipe: what the size decides --------------------------------------------------------------------------
+LR_SCALES = {"adamw": 0.0166, "muon": 0.14}  # adamw: GPT-3's 6e-4 at d_model 768; muon: our own sweep (scaling.md)
+
 def recipe(config, n_params, sequences, lr_scale):
     """(peak LR, steps) for a model of n_params parameters and a batch of so many sequences a step."""
     tokens = 20 * n_params  # Hoffmann et al. 2022, table 3
@@ -259,11 +263,44 @@ def lr_at(step, s):
     progress = (step - s.warmup_steps) / max(1, s.max_steps - s.warmup_steps)
     return s.lr * (0.55 + 0.45 * math.cos(math.pi * progress))
 
-def make_optimizer(model, s):
-    """AdamW with GPT-3's betas; weight decay on matrices, not on biases and LayerNorms."""
-    groups = [{"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": s.weight_decay},
-              {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)  # each step sets its LR
+class Muon(torch.optim.Optimizer):
+    """
+    Momentum made orthogonal, so that a step moves a matrix as much in rare directions as in common ones (Jordan et al.
+    2024), and scaled to the size of AdamW's steps (Liu et al. 2025). A param group's matrices are of one shape.
+    """
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            params, lr = group["params"], group["lr"]
+            grads, state = torch.stack([p.grad for p in params]), self.state[params[0]]  # (n, rows, columns)
+            if not state:
+                state["momentum"] = torch.zeros_like(grads)
+            momentum = state["momentum"].lerp_(grads, 0.05)
+            update = orthogonal(grads.lerp(momentum, 0.95))  # Nesterov's momentum
+            for p, change in zip(params, update):
+                p.mul_(1 - lr * group["weight_decay"]).add_(change, alpha=-0.2 * lr * math.sqrt(max(p.shape)))
+
+def orthogonal(x):
+    """Matrices x (n, rows, columns) with each singular value brought near 1 by five steps of Newton and Schulz."""
+    wide = x if x.size(1) <= x.size(2) else x.mT
+    wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = wide @ wide.mT
+        wide = 3.4445 * wide + (2.0315 * square @ square - 4.7750 * square) @ wide
+    return wide if x.size(1) <= x.size(2) else wide.mT
+
+def make_optimizers(model, s):
+    """AdamW with GPT-3's betas; or Muon for the blocks' matrices and AdamW for the rest. Only matrices decay."""
+    optimizers, rest = {}, dict(model.named_parameters())
+    if s.optimizer == "muon":
+        names = [name for name, p in rest.items() if name.startswith("blocks.") and p.dim() == 2]
+        matrices = [rest.pop(name) for name in names]
+        groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in {p.shape: 0 for p in matrices}]
+        optimizers["muon"] = Muon(groups, {"lr": 0, "weight_decay": s.weight_decay})
+    groups = [{"params": [p for p in rest.values() if p.dim() >= 2], "weight_decay": s.weight_decay},
+              {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0}]
+    return optimizers | {"adamw": torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)}
 
 def split_batch(s, sequences, T):
     """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or by the device."""
@@ -556,7 +593,7 @@ def train(**overrides):
     torch.manual_seed(s.seed)
     model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
     step_model = torch.compile(model) if s.compile else model  # evals and samples, of other shapes, stay eager
-    optimizer = make_optimizer(model, s)
+    optimizers = make_optimizers(model, s)
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
     s.batch_size, s.grad_accum_steps = split_batch(s, SEQUENCES[s.size], T)
     sequences = s.batch_size * s.grad_accum_steps  # a step
@@ -566,6 +603,7 @@ def train(**overrides):
     model_is = asdict(config) | {"the tokenizer's checksum": zlib.crc32(json.dumps(meta["tokenizer"]).encode())}
     names = "lr lr_scale max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens init_from".split()
     run_is = model_is | {name: settings[name] for name in names} | {
+        "optimizer": s.optimizer,
         "batch_size x grad_accum_steps": sequences,
         "the data's checksum": "-".join(str(meta["splits"][split].get("crc32")) for split in ("train", "val"))}
     step, best_val_loss, log = 0, math.inf, []  # log: the rows of log.csv
@@ -576,7 +614,7 @@ def train(**overrides):
             raise UserError(f"{out_dir} holds another run: {differ}. Use its settings to go on, --out_dir to train "
                             f"beside it, or --overwrite=True to train anew")
         checkpoint["scaler"] = checkpoint.get("scaler") or scaler.state_dict()  # empty unless it was float16
-        restore(out_dir, checkpoint, model=model, optimizer=optimizer, scaler=scaler)
+        restore(out_dir, checkpoint | (checkpoint["optimizer"] or {}), model=model, scaler=scaler, **optimizers)
         step, s.max_steps, log = checkpoint["step"], checkpoint["max_steps"], checkpoint.get("log", [])
         result, best_val_loss = checkpoint.get("result", result), checkpoint.get("best_val_loss", math.inf)
     elif s.init_from:
@@ -588,7 +626,7 @@ def train(**overrides):
 
     # What is None takes the recipe's value, or what fits the time.
     n_params, blocks = (sum(p.numel() for p in part.parameters()) for part in (model, model.blocks))
-    recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale)
+    recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale or LR_SCALES[s.optimizer])
     eval_windows = max(1, (min(s.eval_tokens or len(val_data), len(val_data)) - 1) // T)
     eval_cost = eval_windows / sequences / 3  # in steps, of which a forward pass is a third
     least_interval = math.ceil(10 * eval_cost)  # so that evals take a tenth of the time
@@ -607,18 +645,19 @@ def train(**overrides):
         f"batch      {tokens_per_step:,} tokens: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T}\n"
         f"schedule   {s.max_steps:,} steps, {tokens:,} tokens: {tokens / len(train_data):.2f} epochs, "
         f"{tokens / n_params:.2f} tokens a parameter; eval every {s.eval_interval} steps\n"
-        f"lr         {s.lr:.2e} after {s.warmup_steps} steps of warm-up, then a cosine to a tenth\n"
+        f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up, then a cosine to a tenth\n"
         f"run        {s.out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}")
     if checkpoint and step == s.max_steps:
         say("finished already: --overwrite=True trains anew")
     checkpoint = source = None  # their tensors are in the model now
 
     def save(name):
+        states = {key: optimizer.state_dict() for key, optimizer in optimizers.items()}
         return save_checkpoint(out_dir / name, {
             "format": 1, "model": model.state_dict(), "config": asdict(config), "tokenizer": meta["tokenizer"],
             "settings": settings | run_is, "max_steps": s.max_steps, "step": step, "result": result, "log": log,
             "best_val_loss": best_val_loss, "scaler": scaler.state_dict(),
-            "optimizer": optimizer.state_dict() if name == "ckpt.pt" else None})
+            "optimizer": states if name == "ckpt.pt" else None})
 
     # A turn of the loop looks at the model as it is after `step` steps (log, eval, save), then takes one more.
     seconds_before = log[-1]["seconds"] if log else 0.0
@@ -671,7 +710,7 @@ def train(**overrides):
                 break
 
             step_started = time.perf_counter()
-            for group in optimizer.param_groups:
+            for group in [group for optimizer in optimizers.values() for group in optimizer.param_groups]:
                 group["lr"] = lr_at(step, s)
             starts = window_starts(len(train_data), T, s.seed, step * sequences, sequences)
             batch = read_windows(train_data, starts, config, s.device)  # (sequences, T + 1)
@@ -679,12 +718,15 @@ def train(**overrides):
                       for i, micro_batch in enumerate(batch.split(s.batch_size)) if not stopping]
             if stopping:
                 break  # the unfinished step is dropped: a resumed run does it again
-            scaler.unscale_(optimizer)
+            for optimizer in optimizers.values():
+                scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(model.parameters(), s.grad_clip or math.inf)
             loss, norm = torch.stack((sum(losses), norm)).tolist()  # the step's one wait for the device
             # In float16 the scaler skips by itself a step whose gradients overflowed, and lowers its scale.
             if math.isfinite(loss) and (math.isfinite(norm) or scaler.get_scale() > 1):
-                scaler.step(optimizer)
+                with s.autocast():  # Muon's products
+                    for optimizer in optimizers.values():
+                        scaler.step(optimizer)
                 bad_steps = 0
             else:
                 say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}, lr {lr_at(step, s):.2e}: skipped")
@@ -693,7 +735,7 @@ def train(**overrides):
                     raise UserError(f"ten steps in a row were not finite, to {step + 1} at lr {lr_at(step, s):.2e}: "
                                     f"try a smaller lr, or float32; {out_dir} keeps the last sound checkpoint")
             scaler.update()
-            optimizer.zero_grad()
+            model.zero_grad()
             step, result["loss"] = step + 1, loss
             times.append(time.perf_counter() - step_started)
         if stopping and not bad_steps:
