@@ -8,8 +8,8 @@
 In this order: where text comes from, how it is read, how a tokenizer is trained on it, how it becomes tokens, and how
 these are put in place. No text is ever held as a whole, so it may be larger than memory.
 """
-import argparse, base64, bz2, difflib, glob, gzip, heapq, http.client, io, itertools, json, lzma, os, re, shlex, shutil
-import sys, sysconfig, time, urllib.error, urllib.request, zlib
+import argparse, base64, bz2, contextlib, difflib, glob, gzip, heapq, http.client, io, itertools, json, lzma, math, os
+import re, shlex, shutil, sys, sysconfig, time, urllib.request, zlib
 from collections import Counter, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,19 +28,16 @@ val_fraction = 0.01  # of the text for validation: every n-th document or, where
 separator = "<|endoftext|>"  # the line that parts documents in a .txt; "blank" for empty lines
 data_dir = "data"  # the dataset is made in data_dir/dataset
 overwrite = False  # replace a dataset that is there already
-SETTINGS = "dataset input tokenizer vocab_size val_fraction separator data_dir overwrite".split()
 
 # GPT-2's way to part text into words, as tiktoken spells it: letters, digits or signs, with the one space before them,
 # or white space. No token crosses from a word into the next.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-PATTERNS = {"bpe": GPT2_PATTERN, "gpt2": GPT2_PATTERN, "char": "(?s:.)"}
 TINYSTORIES = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStories-"
 DOWNLOADS = {  # text to train on and, where there is one, text to validate on
     "tinystories": [TINYSTORIES + "train.txt", TINYSTORIES + "valid.txt"],
     "shakespeare": ["https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"],
 }
-PIECE = 4096  # characters: text is read and kept in pieces of at most this
-BATCH = 128  # pieces that a thread encodes at once; tiktoken gives up on a word of a million characters
+BLOCK = 1 << 16  # characters: text is read and encoded in blocks of about this size
 BPE_SAMPLE = 256 << 20  # bytes of text; a tokenizer trained on more would hardly differ
 
 
@@ -57,17 +54,30 @@ def progress(line, told=[time.monotonic()]):
 
 # --- Where text comes from
 
-OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-NAME = re.compile(r"(?!downloads$)[^./\\:\s][^/\\:\r\n]*")  # of a folder in data_dir
 TEXT_FILE = re.compile(r"(.*)\.(txt|jsonl)(\.gz|\.xz|\.bz2)?", re.IGNORECASE | re.DOTALL)
+
+
+def find_text(s):
+    """Return the files to train on, those to validate on if the dataset has its own, and what they are."""
+    if s.input:
+        return find_input(s.input), [], " ".join(s.input)
+    if s.dataset == "python":  # without tests and packages, in the same order each time
+        root = Path(sysconfig.get_path("stdlib"))
+        left_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+        files = [str(path) for path in sorted(root.rglob("*.py")) if not left_out & set(path.relative_to(root).parts)]
+        return files, [], f"the standard library of Python {sys.version.split()[0]}"
+    if s.dataset in DOWNLOADS:
+        folder, urls = os.path.join(s.data_dir, "downloads", s.dataset), DOWNLOADS[s.dataset]
+        files = [download(url, os.path.join(folder, url.split("/")[-1])) for url in urls]
+        return files[:1], files[1:], urls[0]
+    raise UserError(f"dataset must be python, {', '.join(DOWNLOADS)} or have an input, not {s.dataset}")
 
 
 def find_input(items):
     """Return the .txt and .jsonl files in a list of files, folders and globs, sorted within each of these."""
     paths = {}  # real path -> path: a file given twice would be in both train and val
     for item in items:
-        pattern = glob.escape(item) + "/**" if os.path.isdir(item) else item
-        found = glob.glob(pattern, recursive=True) or [item]
+        found = glob.glob(glob.escape(item) + "/**" if os.path.isdir(item) else item, recursive=True) or [item]
         found = [path for path in sorted(found) if TEXT_FILE.fullmatch(path) and not os.path.isdir(path)]
         if not found:
             raise UserError(f"input: {item} is no .txt or .jsonl (or one with .gz, .xz, .bz2), nor a folder with any")
@@ -75,102 +85,75 @@ def find_input(items):
     return list(paths.values())
 
 
-def find_python():
-    """Return the .py files of the standard library, in the same order each time, without tests and packages."""
-    root = Path(sysconfig.get_path("stdlib"))
-    left_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
-    return [str(path) for path in sorted(root.rglob("*.py")) if not left_out & set(path.relative_to(root).parts)]
-
-
 def download(url, path):
-    """Fetch url to path, and return path. A download that broke goes on where it stopped, a complete one is kept."""
+    """Fetch url to path and return path. A broken download goes on where it stopped; a complete one is kept."""
+    if os.path.exists(path):
+        return path
     part = Path(path + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(5):
-        if os.path.exists(path):
-            return path
         time.sleep(attempt)  # seconds
         have = part.stat().st_size if part.exists() else 0
-        print(f"downloading {url} from byte {have:,}")
+        print(f"downloading {url}: attempt {attempt + 1}, from byte {have:,}", flush=True)
         try:
             request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
-            with urllib.request.urlopen(request, timeout=60) as answer, open(part, "ab") as file:
-                if answer.status != 206:  # the server sends all of it, whatever was asked for
-                    file.truncate(have := 0)
-                total = have + int(answer.headers["Content-Length"])
-                while block := answer.read(1 << 20):
-                    have += file.write(block)
-                    progress(f"downloaded {have / 1e6:,.0f} of {total / 1e6:,.0f} MB")
-            problem = f"{have:,} of {total:,} bytes came"
-            if have == total:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                with open(part, "ab" if answer.status == 206 else "wb") as file:  # not 206: all of it comes
+                    size = file.tell() + int(answer.headers["Content-Length"])
+                    while file.write(answer.read(1 << 20)):
+                        progress(f"downloaded {file.tell() / 1e6:,.0f} of {size / 1e6:,.0f} MB")
+            if part.stat().st_size == size:
                 part.rename(path)
+                return path
+            problem = "it broke off"
         except (OSError, http.client.HTTPException) as error:
             problem = error
-            print(f"{error}: trying again")
             if getattr(error, "code", 0) == 416:  # what is here is not the beginning of what is there
                 part.unlink()
     raise UserError(f"cannot download {url}: {problem}; try again, or dataset python, which needs no network")
 
 
-# --- Reading: one document after the other, in pieces of bounded size: (text, whether its document ends here)
-
-# In GPT-2's pattern nothing but white space can follow white space in a word, and no word looks behind itself. So where
-# white space follows anything else, a word has ended whatever stands around it. (?r) finds the last such place.
-CUT = regex.compile(r"(?r)(?<=\S)\s")
-
-
-def cut(text, size):
-    """Yield a document in pieces of at most size characters, whose tokens are together those of the whole."""
-    start = 0
-    while len(text) - start > size:
-        place = CUT.search(text, start + 1, start + size)
-        end = place.start() if place else start + size  # a long word is cut all the same, at the cost of a token or so
-        yield text[start:end], False
-        start = end
-    yield text[start:], True
-
+# --- Reading: one document after the other, in parts of bounded size: (text, whether its document ends here)
 
 def read_txt(file, separator):
-    """Yield the pieces of a text in which each line that is the separator, blanks around it aside, ends a document."""
-    text, at_line_start = "", True
-    while line := file.readline(PIECE):  # or a part of it
-        if at_line_start and line.strip() == separator:
+    """Yield the parts of a text in which each line that is the separator, blanks around it aside, ends a document."""
+    line = r"\n" if separator == "blank" else re.escape(separator.strip()) + r"[^\S\n]*$\n?"
+    line, rest = re.compile(r"^[^\S\n]*" + line, re.MULTILINE), ""
+    # A part ends with a line, if that is not too long: so it cuts no word but the white space before an indented line.
+    while part := file.read(BLOCK) + file.readline(BLOCK):
+        *documents, rest = line.split(rest + part)
+        for text in documents:
             yield text, True
-            text = ""
-        else:
-            text += line
-            if len(text) > PIECE:
-                *pieces, (text, _) = cut(text, PIECE)
-                yield from pieces
-        at_line_start = line.endswith("\n")
-    yield text, True
+        if rest.strip() or len(rest) > BLOCK:  # else wait for what follows: a blank document is none
+            yield rest, False
+            rest = ""
+    yield rest, True
 
 
 def read_jsonl(file, path):
-    """Yield the pieces of a file with a document {"text": "..."} on each line."""
+    """Yield the documents of a file with {"text": "..."} on each line."""
     for number, line in enumerate(file, 1):
         try:
             text = json.loads(line)["text"] if line.strip() else ""
             text.encode()  # fails for what is no text: a number, or half of a surrogate pair
         except (ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f'{path}, line {number:,}: not a JSON object with its text in a field "text"') from None
-        yield from cut(text, PIECE)
+        yield text, True
 
 
 def read_documents(paths, separator, count):
-    """Yield the pieces of all files, but for documents of nothing but white space; count documents and bytes."""
-    separator = "" if separator == "blank" else separator.strip()
+    """Yield the parts of all files, but for documents of nothing but white space; count what was read."""
     for path in paths:
         name, inside = path.lower(), False  # inside: whether a part of this document has been passed on
+        opener = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}.get(os.path.splitext(name)[1], open)
         try:
-            raw = OPENERS.get(os.path.splitext(name)[1], open)(path, "rb")
+            raw = opener(path, "rb")
             file = io.TextIOWrapper(raw, "utf-8-sig", newline="\n")  # sig: without the mark that Windows puts first
             for text, ends in read_jsonl(file, path) if ".jsonl" in name[-10:] else read_txt(file, separator):
                 if inside or not ends or text.strip():
                     yield text, ends
                     inside = not ends
-                    count["documents"] += ends
-                    count["bytes"] += len(text.encode())
+                    count.update(documents=ends, characters=len(text), bytes=len(text.encode()))
                     progress(f"read {count['documents']:,} documents, {count['bytes'] / 1e6:,.0f} MB")
         except UnicodeDecodeError as error:
             place = raw.tell() - len(error.object) + error.start
@@ -182,7 +165,8 @@ def read_documents(paths, separator, count):
 # --- The tokenizer
 
 WORD = regex.compile(GPT2_PATTERN)
-# A whole number of words (see CUT), found by a faster engine, to which \x1c to \x1f are white space too.
+# White space and what follows it, which is a whole number of words: none has white space behind anything else. Python's
+# re is the faster engine; to it \x1c to \x1f are white space too.
 CHUNK = re.compile(r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|\s+")
 
 
@@ -198,16 +182,15 @@ def count_words(texts):
 
 
 def train_bpe(texts, vocab_size):
-    """Train a byte-level BPE (Sennrich et al. 2016; on bytes and within words, as GPT-2's).
+    """Train a byte-level BPE (Sennrich et al. 2016; on bytes and within words, as GPT-2's) on an iterable of str.
 
-    texts: an iterable of str. vocab_size: tokens wanted, at least 256.
-    Returns a list of bytes by rank: the 256 single bytes, then what each merge makes of the most frequent pair of
-    neighbours; of equals, that with the smallest (left id, right id). Raises UserError (a ValueError).
+    Returns a list of vocab_size bytes by rank: the 256 single bytes, then what each merge makes of the most frequent
+    pair of neighbours; of equals, that with the smallest (left id, right id). Raises UserError (a ValueError).
     """
     if type(vocab_size) is not int or not 256 <= vocab_size <= 1_000_000:
         raise UserError(f"vocab_size must be from 256 to 1,000,000, not {vocab_size!r}")
-    # A word is a str whose characters are token ids, at first its bytes: so Python finds, splits, joins and compares
-    # ids at the speed of C. A pair is a str of two.
+    # A word is a str whose characters are token ids, at first its bytes: so Python finds, replaces and compares ids at
+    # the speed of C. A pair is a str of two.
     counted = count_words(texts)
     words = [word.encode().decode("latin-1") for word in counted]
     counts = list(counted.values())
@@ -233,221 +216,205 @@ def train_bpe(texts, vocab_size):
         new = chr(len(tokens))
         tokens.append(tokens[ord(left)] + tokens[ord(right)])
         new_counts = defaultdict(int)
-        for i in words_with.pop(pair):
-            parts = words[i].split(pair)
-            words[i] = new.join(parts)
-            for k in range(len(parts) - 1):  # where the pair stood between two parts, the new token does now
-                before, after = parts[k], parts[k + 1]
-                if before:  # else it has another pair before it, and that one saw to both
-                    pair_counts[before[-1] + left] -= counts[i]
-                    new_counts[before[-1] + new] += counts[i]
-                    words_with[before[-1] + new].append(i)
-                if after or k + 2 < len(parts):
-                    pair_counts[right + (after or left)[0]] -= counts[i]
-                    new_counts[new + (after or new)[0]] += counts[i]
-                    words_with[new + (after or new)[0]].append(i)
+        for i in set(words_with.pop(pair)):
+            if pair in words[i]:
+                words[i] = words[i].replace(pair, new)
+                for a, b in zip(words[i], words[i][1:]):
+                    if a == new or b == new:  # a pair that takes the place of another
+                        pair_counts[(right if a == new else a) + (left if b == new else b)] -= counts[i]
+                        new_counts[a + b] += counts[i]
+                        words_with[a + b].append(i)
         pair_counts[pair] = 0
-        for pair, count in new_counts.items():
-            pair_counts[pair] = count
-            heapq.heappush(heap, (-count, pair))
+        pair_counts.update(new_counts)
+        for added, count in new_counts.items():
+            heapq.heappush(heap, (-count, added))
     if len(tokens) < vocab_size:
-        print(f"no pair is left to merge: {len(tokens):,} tokens instead of {vocab_size:,}")
+        print(f"no pair is left to merge: {len(tokens):,} tokens instead of {vocab_size:,}, without <|endoftext|>")
     return tokens
 
 
-def load_tokenizer(which):
-    """Return (name, tokens by id) of GPT-2's tokenizer or of a dataset's."""
+def make_tokenizer(s, texts):
+    """Return (name, pattern, tokens by id): a tokenizer trained on texts, or one that is ready."""
+    if s.tokenizer == "bpe":
+        return "bpe", GPT2_PATTERN, train_bpe(texts, s.vocab_size - 1)
+    if s.tokenizer == "char":
+        return "char", "(?s:.)", [c.encode() for c in sorted({c for text in texts for c in set(text)})]
     try:
-        if which == "gpt2":
+        if s.tokenizer == "gpt2":
             gpt2 = tiktoken.get_encoding("gpt2")
-            return which, [gpt2.decode_single_token_bytes(i) for i in range(gpt2.n_vocab - 1)]
-    except (ValueError, OSError) as error:
-        raise UserError(f"tokenizer: gpt2 has to be downloaded once, bpe has not ({type(error).__name__})") from None
-    try:
-        of = json.loads(Path(which, "meta.json").read_bytes())["tokenizer"]
-        if of["pattern"] != PATTERNS[of["name"]]:
-            raise ValueError("its pattern is not one of ours")
-        return of["name"], [base64.b64decode(token) for token in of["tokens"]]
+            return "gpt2", GPT2_PATTERN, [gpt2.decode_single_token_bytes(i) for i in range(gpt2.n_vocab - 1)]
+        ready = json.loads(Path(s.tokenizer, "meta.json").read_bytes())["tokenizer"]
+        return ready["name"], ready["pattern"], [base64.b64decode(token) for token in ready["tokens"]]
     except (ValueError, LookupError, TypeError, OSError) as error:
-        raise UserError(f"tokenizer must be bpe, char, gpt2 or a dataset's folder, not {which}: {error}") from None
+        raise UserError(f"cannot load tokenizer {s.tokenizer}: {error}; there are bpe, char, gpt2 (downloaded once) "
+                        "and those of prepared datasets, by their folder") from None
 
 
-# --- Encoding: each piece goes to train or val, and on all cores becomes tokens
+# --- Encoding: documents go to train or val, and on all cores become tokens
 
 END = os.urandom(16).hex()  # what tiktoken takes for <|endoftext|>: drawn anew each time, so that no text has it in it
 
 
-def split_by_position(pieces, left):
-    """Yield (split, text, ends), where all is for validation once left bytes, or 256 characters more, are in train."""
-    for text, ends in pieces:
-        for part, last in cut(text, 256):
-            before, left = left, left - len(part.encode())
-            yield "train" if before > 0 else "val", part, (ends and last) or before > 0 >= left
+def split_documents(documents, nth, mark, splits):
+    """Yield blocks of (split, text): each nth document and all from the character mark on go to val. Count in splits."""
+    blocks, read, number, inside = {"train": "", "val": ""}, 0, 1, False
+    for text, ends in documents:
+        parts = [(text, ends)]
+        if read < mark <= read + len(text):  # what comes before the mark ends there, as a document of its own
+            parts = [(text[:mark - read], True), (text[mark - read:], ends)]
+        for part, ends in parts:
+            if part or inside:
+                split = "val" if read >= mark or number % nth == 0 else "train"
+                splits[split].update(documents=ends, bytes=len(part.encode()))
+                read, number, inside = read + len(part), number + ends, not ends
+                blocks[split] += part + END * ends
+                if len(blocks[split]) > BLOCK:
+                    yield split, blocks[split]
+                    blocks[split] = ""
+    yield from blocks.items()
 
 
-def encode(pieces, encoding):
-    """Yield (split, array of tokens, bytes, documents) for batches of (split, text, ends), in their order."""
+def encode(blocks, encoding):
+    """Yield (split, array of tokens) for each (split, text)."""
     characters = set(map(bytes.decode, encoding.token_byte_values())) if encoding.name == "char" else None
 
-    def encode_batch(batch):
-        for split in ("train", "val"):
-            text = "".join(text + END * ends for of, text, ends in batch if of == split)
-            if characters and (unknown := set(text.replace(END, "")) - characters):  # tiktoken would panic
-                names = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in sorted(unknown)[:9])
-                raise UserError(f"input: the char tokenizer does not know {names}")
-            tokens = encoding.encode_to_numpy(text, allowed_special={END}, disallowed_special=())
-            yield split, tokens, len(text.replace(END, "").encode()), text.count(END)
+    def encode_block(split, text):
+        if characters and (unknown := set(text.replace(END, "")) - characters):  # tiktoken would panic
+            raise UserError(f"input: the char tokenizer does not know {min(unknown)!r} (U+{ord(min(unknown)):04X})")
+        return split, encoding.encode_to_numpy(text, allowed_special="all")
 
     running = deque()  # in order, and bounded, so that memory is
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads do, as tiktoken releases Python's lock while it works
-        while batch := list(itertools.islice(pieces, BATCH)):
-            running.append(pool.submit(list, encode_batch(batch)))
+        for block in blocks:
+            running.append(pool.submit(encode_block, *block))
             if len(running) > 2 * os.cpu_count():
-                yield from running.popleft().result()
+                yield running.popleft().result()
         for future in running:
-            yield from future.result()
+            yield future.result()
 
 
 # --- The whole of it: from settings to a folder in its place
 
-
 def write_dataset(s, paths, val_paths, source, folder):
-    """Write train.bin, val.bin and meta.json of the text in paths to folder; return what is in meta.json."""
+    """Write train.bin, val.bin and meta.json to folder; return what is in meta.json. The text is read twice."""
     start, total, again = time.monotonic(), Counter(), Counter()
-    # The first reading: how much text there is, and its tokenizer
     every = sum(map(os.path.getsize, paths)) // BPE_SAMPLE + 1 if s.tokenizer == "bpe" else 1
-    pieces = read_documents(paths, s.separator, total)
-    texts = (text for number, (text, _) in enumerate(pieces) if number % every == 0)
-    if s.tokenizer == "bpe":
-        name, tokens = "bpe", train_bpe(texts, s.vocab_size - 1)
-    elif s.tokenizer == "char":
-        name, tokens = "char", [c.encode() for c in sorted({c for text in texts for c in set(text)})]
-    else:
-        name, tokens = load_tokenizer(s.tokenizer)
-        deque(texts, maxlen=0)  # for total alone
+    texts = (text for text, _ in read_documents(paths, s.separator, total))
+    name, pattern, tokens = make_tokenizer(s, itertools.islice(texts, 0, None, every))
+    deque(texts, maxlen=0)  # a tokenizer that was ready has not read them
     print(f"{total['documents']:,} documents, {total['bytes']:,} bytes; {name} tokenizer of {len(tokens) + 1:,} tokens"
-          + f" from every {every}th piece" * (every > 1) + f" in {time.monotonic() - start:.1f} s")
+          + f" from every {every}th part" * (every > 1) + f" in {time.monotonic() - start:.1f} s")
+    if total["documents"] == 1 and s.separator != "blank":
+        print("the text is one document; --separator=blank would part it at empty lines")
 
-    # The second reading: tokens
-    start, n = time.monotonic(), round(1 / s.val_fraction)
-    pieces = read_documents(paths, s.separator, again)
-    if val_paths:
-        own_val = read_documents(val_paths, s.separator, Counter())
-        pieces = ((split, *piece) for split, some in (("train", pieces), ("val", own_val)) for piece in some)
-    elif total["documents"] >= 2 * n:
-        pieces = (("train" if (again["documents"] + 1) % n else "val", *piece) for piece in pieces)
-    else:  # of a small text a tenth or 8 KB, for train.py to have some windows in it
-        val_bytes = max(total["bytes"] * s.val_fraction, min(total["bytes"] / 10, 8192))
-        pieces = split_by_position(pieces, total["bytes"] - val_bytes)
-    encoding = tiktoken.Encoding(name, pat_str=PATTERNS[name], special_tokens={END: len(tokens)},
+    start, nth, mark = time.monotonic(), round(1 / s.val_fraction), math.inf
+    if val_paths:  # they come after the text to train on
+        nth, mark = math.inf, total["characters"]
+    elif total["documents"] < 2 * nth:  # of a small text a tenth or 8 KB, for train.py to have some windows in it
+        val_size = max(total["characters"] * s.val_fraction, min(total["characters"] / 10, 8192))
+        nth, mark = math.inf, int(total["characters"] - val_size)
+    splits = {split: Counter(tokens=0, bytes=0, documents=0, crc32=0) for split in ("train", "val")}
+    blocks = split_documents(read_documents(paths + val_paths, s.separator, again), nth, mark, splits)
+    encoding = tiktoken.Encoding(name, pat_str=pattern, special_tokens={END: len(tokens)},
                                  mergeable_ranks={token: rank for rank, token in enumerate(tokens)})
     dtype = "uint16" if len(tokens) < 65536 else "uint32"
-    splits = {split: Counter(tokens=0, bytes=0, documents=0, crc32=0) for split in ("train", "val")}
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:
-        for split, ids, size, documents in encode(pieces, encoding):
+        for split, ids in encode(blocks, encoding):
             data = ids.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
             (train if split == "train" else val).write(data)
-            splits[split].update(tokens=len(ids), bytes=size, documents=documents)
+            splits[split].update(tokens=len(ids))
             splits[split]["crc32"] = zlib.crc32(data, splits[split]["crc32"])
-        for file in (train, val):  # on the disk before it gets its name: a power cut leaves no empty dataset
-            file.flush()
-            os.fsync(file.fileno())
-    seconds = time.monotonic() - start
-    if again != total:
+    if again != total and not val_paths:
         raise UserError(f"input: {source} changed while it was read; try again when it is left alone")
     for split, of in splits.items():
         if not of["tokens"]:
             raise UserError(f"input: {source} is empty or too short: nothing is left for {split}")
         print(f"{split}: {of['documents']:,} documents, {of['bytes']:,} bytes, {of['tokens']:,} tokens, "
               f"{of['bytes'] / of['tokens']:.2f} bytes a token")
-    print(f"encoded in {seconds:.1f} s, {total['bytes'] / 1e6 / seconds:.1f} MB/s")
+    seconds = time.monotonic() - start
+    print(f"encoded in {seconds:.1f} s, {again['bytes'] / 1e6 / seconds:.1f} MB/s")
     vocabulary = [base64.b64encode(token).decode() for token in tokens]
     meta = {"format": 1, "dtype": dtype, "vocab_size": len(tokens) + 1, "splits": splits, "source": source[:300],
-            "tokenizer": {"name": name, "pattern": PATTERNS[name], "tokens": vocabulary}}
+            "tokenizer": {"name": name, "pattern": pattern, "tokens": vocabulary}}
     (folder / "meta.json").write_text(json.dumps(meta))
     return meta
 
 
-def check_settings(given):
-    """Return all settings, those given and the globals for the others; raise UserError for one that cannot be."""
-    for name in given.keys() - set(SETTINGS):
+SETTINGS = {  # how each is read, what it must be in words, and the test of that
+    "dataset": (os.fspath, "a name for a folder", re.compile(r"(?!downloads$)[^./\\:\s][^/\\:\r\n]*").fullmatch),
+    "input": (lambda value: list(map(os.fspath, [value] if isinstance(value, (str, os.PathLike)) else value)),
+              "files, folders or globs", bool),
+    "tokenizer": (os.fspath, "bpe, char, gpt2 or a dataset's folder", bool),
+    "vocab_size": (lambda value: int(str(value)), "from 257 to 1,000,000", lambda value: 257 <= value <= 1_000_000),
+    "val_fraction": (float, "above 0 and at most 0.5", lambda value: 1e-9 < value <= 0.5),
+    "separator": (os.fspath, 'a line, or "blank"', re.compile(r".*\S.*").fullmatch),
+    "data_dir": (os.fspath, "a folder", bool),
+    "overwrite": (lambda value: ["False", "True"].index(str(value)), "True or False", lambda value: True),
+}
+
+
+def read_setting(name, value):
+    """Return a setting's value, given as text or in its type; raise UserError for one that it cannot have."""
+    if name not in SETTINGS:
         near = (difflib.get_close_matches(name, SETTINGS, 1) or [f"input={name}"])[0]
         raise UserError(f"there is no setting {name}; did you mean --{near}?")
-    s = SimpleNamespace(**{name: globals()[name] for name in SETTINGS} | given)
-    s.input = [str(item) for item in (s.input if isinstance(s.input, (list, tuple)) else [s.input] if s.input else [])]
-    if s.dataset is None:  # books/my.txt.gz is called my, and books/*.txt books
-        first = re.sub(r"[\\/][^\\/]*[*?[].*", "", os.path.abspath(s.input[0] if s.input else "python"))
-        s.dataset = TEXT_FILE.sub(r"\1", os.path.basename(first))
-    for name, wanted, right in [
-        ("dataset", "a name for a folder", isinstance(s.dataset, str) and NAME.fullmatch(s.dataset)),
-        ("vocab_size", "from 257 to 1,000,000", type(s.vocab_size) is int and 257 <= s.vocab_size <= 1_000_000),
-        ("val_fraction", "above 0 and at most 0.5", type(s.val_fraction) is float and 1e-9 < s.val_fraction <= 0.5),
-        ("tokenizer", "bpe, char, gpt2 or a dataset's folder", isinstance(s.tokenizer, (str, os.PathLike))),
-        ("data_dir", "a folder", isinstance(s.data_dir, (str, os.PathLike))),
-        ("separator", 'a line, or "blank"', isinstance(s.separator, str) and re.fullmatch(r".*\S.*", s.separator)),
-        ("overwrite", "True or False", type(s.overwrite) is bool),
-    ]:
-        if not right:
-            raise UserError(f"{name} must be {wanted}, not {getattr(s, name)!r}")
-    return s
+    if value is None and globals()[name] is None:
+        return None
+    read, expected, valid = SETTINGS[name]
+    with contextlib.suppress(TypeError, ValueError):
+        if valid(read(value)):
+            return read(value)
+    raise UserError(f"{name} must be {expected}, not {value!r}")
 
 
 def prepare(**settings):
-    """Make a dataset, by the settings given and, for the others, those at the top of this file.
+    """Make a dataset by the settings given and, for the others, those above. Return its folder, vocab_size and splits.
 
-    Returns a dict: folder, vocab_size, and splits as in meta.json. Raises UserError (a ValueError) when it cannot be
-    made; then what was there before still is, and nothing half-made.
+    Raises UserError (a ValueError) when it cannot be made; then what was there before still is, and nothing half-made.
     """
-    s = check_settings(settings)
+    given = {name: globals()[name] for name in SETTINGS} | settings
+    s = SimpleNamespace(**{name: read_setting(name, value) for name, value in given.items()})
+    if "vocab_size" in settings and s.tokenizer != "bpe":
+        raise UserError(f"vocab_size is for tokenizer bpe; {s.tokenizer} has its own")
+    if s.dataset is None:  # books/my.txt.gz is called my, and books/*.txt books
+        first = re.sub(r"[\\/][^\\/]*[*?[].*", "", os.path.abspath(s.input[0] if s.input else "python"))
+        s.dataset = read_setting("dataset", TEXT_FILE.sub(r"\1", os.path.basename(first)))
     folder, new, old = (Path(s.data_dir, name) for name in (s.dataset, f".{s.dataset}.new", f".{s.dataset}.old"))
-    try:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        if old.exists() and not folder.exists():  # a run was killed between its two renames
+
+    def tidy():  # after this run, or one that was killed
+        if os.path.exists(old) and not os.path.exists(folder):  # it stopped between its two renames
             old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+
+    try:
+        tidy()
         if os.path.lexists(folder) and not (s.overwrite and (folder / "meta.json").exists()):
             raise UserError(f"dataset: {folder} is there already; --overwrite replaces it, --dataset=NAME keeps it")
-        shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
-        val_paths = []
-        if s.input:
-            paths, source = find_input(s.input), " ".join(s.input)
-        elif s.dataset == "python":
-            paths, source = find_python(), f"the standard library of Python {sys.version.split()[0]}"
-        elif s.dataset in DOWNLOADS:
-            cache, urls = os.path.join(s.data_dir, "downloads", s.dataset, ""), DOWNLOADS[s.dataset]
-            files = [download(url, cache + url.split("/")[-1]) for url in urls]  # kept, for the next vocabulary
-            paths, val_paths, source = files[:1], files[1:], urls[0]
-        else:
-            raise UserError(f"dataset must be python, {', '.join(DOWNLOADS)} or have an input, not {s.dataset}")
-        new.mkdir()
-        meta = write_dataset(s, paths, val_paths, source, new)
+        text = find_text(s)
+        new.mkdir(parents=True)
+        meta = write_dataset(s, *text, new)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
     except OSError as error:
         raise UserError(f"{error.filename or new}: {error.strerror or error}") from None
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if os.path.exists(folder):
-            shutil.rmtree(old, ignore_errors=True)
+        tidy()
     flags = [f"--{name}={getattr(s, name)}" for name, usual in (("dataset", "python"), ("data_dir", "data"))
-             if str(getattr(s, name)) != usual]
+             if getattr(s, name) != usual]
     print(f"{folder} is ready; next: " + shlex.join(["python", "train.py", *flags]))
     return {"folder": str(folder), "vocab_size": meta["vocab_size"], "splits": meta["splits"]}
 
 
 def read_command_line():
     """Return the settings that the command line gives. Their help is the comments at the top of this file."""
-    def fail(message):
-        raise UserError(message + " (see --help)")
-
     parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False)
-    parser.error = fail
     comments = dict(re.findall(r"^(\w+) = .*?  # (.+)$", Path(__file__).read_text(encoding="utf-8"), re.MULTILINE))
-    kinds = {"input": {"nargs": "+"}, "vocab_size": {"type": int}, "val_fraction": {"type": float},
-             "overwrite": {"nargs": "?", "const": True, "type": {"True": True, "False": False}.get}}
-    for name in SETTINGS:
+    for name in SETTINGS:  # a flag alone, as --overwrite, means True
+        values = {"nargs": "*"} if name == "input" else {"nargs": "?", "const": True}
         parser.add_argument("--" + name, default=argparse.SUPPRESS, metavar="X",
-                            help=f"{comments[name]} [{globals()[name]}]", **kinds.get(name, {}))
+                            help=f"{comments[name]} [{globals()[name]}]", **values)
     known, unknown = parser.parse_known_args()
     return vars(known) | {flag.split("=")[0].lstrip("-"): None for flag in unknown}
 

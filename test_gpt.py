@@ -1172,25 +1172,44 @@ TRAINED = tiktoken.Encoding("t", pat_str=GPT2_PATTERN, special_tokens={prepare.E
                             mergeable_ranks={t: i for i, t in enumerate((train_bpe([STORY * 3, "  \n\n  \n aab abab  aa"], 400) + [b"%d" % i + b"~" for i in range(400)])[:400])})
 
 
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(odd_text, st.text(max_size=80)), max_size=3))
+def test_words_are_counted_as_gpt2s_pattern_parts_them(texts):
+    assert prepare.count_words(texts) == Counter(word for text in texts for word in prepare.regex.findall(GPT2_PATTERN, text))
+
+
+parts_of_a_document = st.lists(st.one_of(odd_text, st.just("a " + EOT + " b")).filter(bool), min_size=1, max_size=3)
+
+
 @hypothesis_settings(max_examples=300, deadline=None)
-@given(st.one_of(odd_text, st.text(max_size=80)), st.integers(1, 9))
-def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(text, size):
-    parts = [part for part, _ in prepare.cut(text, size)]
-    assert "".join(parts) == text and all(len(part) <= size for part in parts)
-    safe = [a for a, b in zip(parts, parts[1:]) if not (not prepare.regex.match(r"\s", a[-1]) and prepare.regex.match(r"\s", b[0]))]
-    if not safe:
-        assert sum((TRAINED.encode_ordinary(part) for part in parts), []) == TRAINED.encode_ordinary(text)
-    assert sum(prepare.count_words([text]).values()) == len(prepare.regex.findall(GPT2_PATTERN, text))
+@given(st.lists(parts_of_a_document, min_size=1, max_size=6), st.booleans(), st.sampled_from([2, 3, math.inf]),
+       st.integers(0, 300), st.sampled_from([20, 1 << 16]))
+def test_documents_are_split_and_encoded_without_loss_or_overlap(documents, late_end, nth, mark, block):
+    """By every n-th document or at a place in the text, also where this is between two parts or two documents."""
+    parts = []
+    for document in documents:
+        parts += [(text, False) for text in document] + [("", True)]
+        parts[-2:] = parts[-2:] if late_end else [(document[-1], True)]  # a document's end may come by itself
+    mark = mark if nth == math.inf else math.inf
+    want, read = {"train": [], "val": []}, 0
+    for number, text in enumerate(map("".join, documents), 1):
+        head = text[:max(mark - read, 0)] if mark < math.inf else text if number % nth else ""
+        for split, part in ("train", head), ("val", text[len(head):]):
+            want[split] += [part] if part else []
+        read += len(text)
 
-
-@hypothesis_settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.one_of(odd_text, st.just("a " + EOT + " b")), st.booleans()), min_size=1, max_size=8))
-def test_a_batch_is_encoded_as_its_documents_are(batch):
-    split, tokens, size, documents = next(prepare.encode((("train", *piece) for piece in batch), TRAINED))
-    texts = "".join(text + "\0" * ends for text, ends in batch).split("\0")
-    want = [i for k, text in enumerate(texts) for i in TRAINED.encode_ordinary(text) + [400] * (k < len(texts) - 1)]
-    assert split == "train" and documents == len(texts) - 1 and size == sum(len(text.encode()) for text in texts)
-    assert list(tokens) == want
+    splits, got = {"train": Counter(), "val": Counter()}, {"train": [], "val": []}
+    before, prepare.BLOCK = prepare.BLOCK, block
+    try:
+        for split, tokens in prepare.encode(prepare.split_documents(parts, nth, mark, splits), TRAINED):
+            got[split] += tokens.tolist()
+    finally:
+        prepare.BLOCK = before
+    for split, texts in want.items():
+        assert TRAINED.decode(got[split]) == "".join(text + prepare.END for text in texts)
+        assert splits[split] == Counter(documents=len(texts), bytes=sum(len(text.encode()) for text in texts))
+        if block > 20:  # all of it is one block, else words may be cut
+            assert got[split] == [i for text in texts for i in [*TRAINED.encode_ordinary(text), 400]]
 
 
 def test_a_million_blanks_are_no_trouble(tmp_path):
@@ -1214,14 +1233,14 @@ def test_documents_are_the_lines_between_separators_wherever_blocks_end(lines, e
             want.append("")
         else:
             want[-1] += line
-    before, prepare.PIECE = prepare.PIECE, max(block, len(EOT) + 2)
+    before, prepare.BLOCK = prepare.BLOCK, max(block, len(EOT) + 2)
     try:
         got = [""]
         for piece, end in prepare.read_txt(io.StringIO(text, newline="\n"), EOT):
             got[-1] += piece
             got += [""] * end
     finally:
-        prepare.PIECE = before
+        prepare.BLOCK = before
     assert got[:-1] == want
 
 
@@ -1239,7 +1258,7 @@ def test_packed_and_jsonl_files_give_what_plain_ones_do(tmp_path):
 
 
 def test_a_long_document_has_the_tokens_of_the_whole(tmp_path):
-    text = lzma.open(shared("stories.txt.xz"), "rt", encoding="utf-8", newline="").read(8_000_000).replace(EOT + "\n", "")
+    text = lzma.open(shared("stories.txt.xz"), "rt", encoding="utf-8", newline="").read(2_000_000).replace(EOT + "\n", "")
     (tmp_path / "a.txt").write_text(text)
     made = prepare.prepare(input=tmp_path / "a.txt", vocab_size=500, data_dir=tmp_path)
     meta = json.loads(Path(made["folder"], "meta.json").read_text())
@@ -1261,54 +1280,44 @@ def test_folders_and_globs_and_blank_lines(tmp_path):
 @pytest.mark.parametrize("tokenizer", ["bpe", "char"])
 def test_few_documents_are_split_by_position(tmp_path, tokenizer):
     text = shared("shakespeare.txt").read_text("utf-8")
-    made = prepare.prepare(input=str(shared("shakespeare.txt")), tokenizer=tokenizer, vocab_size=512, data_dir=tmp_path)
+    made = prepare.prepare(input=str(shared("shakespeare.txt")), tokenizer=tokenizer, data_dir=tmp_path)
     back = read_back(Path(made["folder"]))
     assert back["train"] + back["val"] == [text[:len(back["train"][0])], text[len(back["train"][0]):]]
     assert 0.0096 < len(back["val"][0]) / len(text) < 0.012
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(odd_text.filter(bool), st.booleans()), min_size=1, max_size=8), st.integers(0, 300))
-def test_a_split_by_position_loses_and_repeats_nothing(pieces, train_bytes):
-    pieces[-1] = (pieces[-1][0], True)
-    out = list(prepare.split_by_position(pieces, train_bytes))
-    assert "".join(text for _, text, _ in out) == "".join(text for text, _ in pieces)
-    splits = [split for split, _, _ in out]
-    assert splits == sorted(splits) and all(out[i][2] for i in range(len(out)) if i + 1 == len(out) or splits[i + 1] != splits[i])
-
-
 # -----------------------------------------------------------------------------------------------------------------
 # prepare.py: the whole
 
-def test_the_standard_library_is_the_default(tmp_path):
-    results = [python("prepare.py", "--vocab_size=1000", "--data_dir=" + name, cwd=tmp_path) for name in "ab"]
-    assert "python train.py --data_dir=a" in results[0].stdout and not results[0].stderr
-    for name in ("train.bin", "val.bin"):
-        assert (tmp_path / "a/python" / name).read_bytes() == (tmp_path / "b/python" / name).read_bytes()
-    assert len(read_back(tmp_path / "a/python")["train"]) > 300
-    again = python("prepare.py", "--data_dir=a", cwd=tmp_path)
+def test_the_standard_library_is_the_default(home, tmp_path):
+    result = run("prepare.py", "--data_dir=again", cwd=tmp_path)
+    assert "python train.py --data_dir=again" in result.stdout and not result.stderr
+    for name in ("train.bin", "val.bin"):  # the same each time
+        assert (tmp_path / "again/python" / name).read_bytes() == (home / "data/python" / name).read_bytes()
+    assert len(read_back(tmp_path / "again/python")["train"]) > 300
+    again = python("prepare.py", "--data_dir=again", cwd=tmp_path)
     assert again.returncode == 2 and again.stderr.count("\n") == 1 and "--overwrite" in again.stderr
 
 
 def test_a_tokenizer_is_used_again(tmp_path):
     (tmp_path / "a.txt").write_text(STORY * 50)
     (tmp_path / "b.txt").write_text(STORY.replace("Lily", "Zo") * 40)
-    for tokenizer in ("bpe", "char"):
-        out = tmp_path / tokenizer
-        prepare.prepare(input=tmp_path / "a.txt", tokenizer=tokenizer, vocab_size=300, data_dir=out)
-        prepare.prepare(input=tmp_path / "b.txt", tokenizer=out / "a", data_dir=out) if tokenizer == "bpe" else None
-        meta = json.loads((out / "a" / "meta.json").read_text())
-        if tokenizer == "bpe":
-            read_back(out / "b")
-            assert json.loads((out / "b" / "meta.json").read_text())["tokenizer"] == meta["tokenizer"]
-        else:
-            with pytest.raises(prepare.UserError, match=r"does not know 'Z' \(U\+005A\)"):
-                prepare.prepare(input=tmp_path / "b.txt", tokenizer=out / "a", data_dir=out)
-        for change in [{"tokenizer": 1}, {"tokenizer": {}}, {"tokenizer": meta["tokenizer"] | {"tokens": [5]}}]:
-            (tmp_path / "meta.json").write_text(json.dumps(meta | change))
-            with pytest.raises(prepare.UserError, match="tokenizer"):
-                prepare.prepare(input=tmp_path / "b.txt", tokenizer=tmp_path, data_dir=out, dataset="c")
-    assert sorted(os.listdir(tmp_path / "char")) == ["a"]
+    for name, size in ("bpe", {"vocab_size": 300}), ("char", {}):
+        prepare.prepare(input=tmp_path / "a.txt", dataset=name, tokenizer=name, data_dir=tmp_path, **size)
+    prepare.prepare(input=tmp_path / "b.txt", tokenizer=tmp_path / "bpe", data_dir=tmp_path)
+    read_back(tmp_path / "b")
+    meta = json.loads((tmp_path / "bpe" / "meta.json").read_text())
+    assert json.loads((tmp_path / "b" / "meta.json").read_text())["tokenizer"] == meta["tokenizer"]
+
+    with pytest.raises(prepare.UserError, match=r"does not know 'Z' \(U\+005A\)"):
+        prepare.prepare(input=tmp_path / "b.txt", dataset="c", tokenizer=tmp_path / "char", data_dir=tmp_path)
+    with pytest.raises(prepare.UserError, match="vocab_size is for tokenizer bpe"):
+        prepare.prepare(input=tmp_path / "b.txt", dataset="c", tokenizer=tmp_path / "bpe", vocab_size=999, data_dir=tmp_path)
+    for change in [{"tokenizer": 1}, {"tokenizer": {}}, {"tokenizer": meta["tokenizer"] | {"tokens": [5]}}]:
+        (tmp_path / "meta.json").write_text(json.dumps(meta | change))
+        with pytest.raises(prepare.UserError, match="tokenizer"):
+            prepare.prepare(input=tmp_path / "b.txt", dataset="c", tokenizer=tmp_path, data_dir=tmp_path)
+    assert not list(tmp_path.glob("c")) and not list(tmp_path.glob(".*"))
 
 
 def test_text_with_endoftext_inside_a_line_stays_text(tmp_path):
@@ -1341,7 +1350,7 @@ def bad_files(folder):
     ({"input": "not.txt.bz2"}, "cannot read .*not.txt.bz2"), ({"input": "bad.jsonl"}, "bad.jsonl, line 2"), ({"input": "other.jsonl"}, "other.jsonl, line 3"),
     ({"input": "number.jsonl"}, "number.jsonl, line 1"), ({"input": "surrogate.jsonl"}, "surrogate.jsonl, line 1"), ({"input": "data.csv"}, "data.csv is no .txt"),
     ({"input": "one.txt"}, "one.txt is empty or too short"), ({"input": "folder.txt"}, "folder.txt is no .txt"), ({"input": "dead.txt"}, "dead.txt: No such file"),
-    ({"input": "*.nothing"}, "is no .txt"), ({"input": 5}, "input: 5"), ({"input": ["\0"]}, "input"), ({"input": [""]}, "input"), ({"input": "."}, "dead.txt: No such file"),
+    ({"input": "*.nothing"}, "is no .txt"), ({"input": 5}, "input must be"), ({"input": ["\0"]}, "input"), ({"input": [""]}, "input"), ({"input": "."}, "dead.txt: No such file"),
     ({"tokenizer": "gpt3"}, "tokenizer.*gpt3"), ({"tokenizer": "."}, "tokenizer"), ({"tokenizer": 1}, "tokenizer"), ({"tokenizer": ""}, "tokenizer"),
     ({"vocab_size": 0}, "vocab_size"), ({"vocab_size": -1}, "vocab_size"), ({"vocab_size": 10**30}, "vocab_size"), ({"vocab_size": "x"}, "vocab_size"),
     ({"vocab_size": True}, "vocab_size"), ({"vocab_size": float("nan")}, "vocab_size"), ({"vocab_size": None}, "vocab_size"),
@@ -1464,9 +1473,10 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.setattr(prepare.time, "sleep", lambda seconds: None)
     http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=http_server.serve_forever, daemon=True).start()
+    threading.Thread(target=http_server.serve_forever, args=[0.01], daemon=True).start()
     Server.body, Server.breaks, Server.ranges, Server.log = random.Random(1).randbytes(5_000_000), 0, True, []
     yield f"http://127.0.0.1:{http_server.server_port}/file.txt"
     http_server.shutdown()
