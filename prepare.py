@@ -105,7 +105,7 @@ def download(url, path):
             if part.stat().st_size == size:
                 part.rename(path)
                 return path
-            problem = "it broke off"
+            problem = f"{part.stat().st_size:,} of {size:,} bytes came"
         except (OSError, http.client.HTTPException) as error:
             problem = error
             if getattr(error, "code", 0) == 416:  # what is here is not the beginning of what is there
@@ -113,18 +113,17 @@ def download(url, path):
     raise UserError(f"cannot download {url}: {problem}; try again, or dataset python, which needs no network")
 
 
-# --- Reading: one document after the other, in parts of bounded size: (text, whether its document ends here)
+# --- Reading: one document after the other, long ones in parts: (text, whether its document ends here)
 
 def read_txt(file, separator):
-    """Yield the parts of a text in which each line that is the separator, blanks around it aside, ends a document."""
+    """Yield a text in which each line that is the separator, blanks around it aside, ends a document."""
     line = r"\n" if separator == "blank" else re.escape(separator.strip()) + r"[^\S\n]*$\n?"
     line, rest = re.compile(r"^[^\S\n]*" + line, re.MULTILINE), ""
-    # A part ends with a line, if that is not too long: so it cuts no word but the white space before an indented line.
-    while part := file.read(BLOCK) + file.readline(BLOCK):
-        *documents, rest = line.split(rest + part)
+    while block := file.read(BLOCK) + file.readline(BLOCK):  # to the end of a line, if that is near
+        *documents, rest = line.split(rest + block)
         for text in documents:
             yield text, True
-        if rest.strip() or len(rest) > BLOCK:  # else wait for what follows: a blank document is none
+        if len(rest) > BLOCK:
             yield rest, False
             rest = ""
     yield rest, True
@@ -138,7 +137,8 @@ def read_jsonl(file, path):
             text.encode()  # fails for what is no text: a number, or half of a surrogate pair
         except (ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f'{path}, line {number:,}: not a JSON object with its text in a field "text"') from None
-        yield text, True
+        for start in range(0, len(text), BLOCK):
+            yield text[start:start + BLOCK], start + BLOCK >= len(text)
 
 
 def read_documents(paths, separator, count):
@@ -229,7 +229,7 @@ def train_bpe(texts, vocab_size):
         for added, count in new_counts.items():
             heapq.heappush(heap, (-count, added))
     if len(tokens) < vocab_size:
-        print(f"no pair is left to merge: {len(tokens):,} tokens instead of {vocab_size:,}, without <|endoftext|>")
+        print(f"no pair is left to merge: {len(tokens):,} tokens instead of {vocab_size:,} (<|endoftext|> not counted)")
     return tokens
 
 
@@ -246,8 +246,8 @@ def make_tokenizer(s, texts):
         ready = json.loads(Path(s.tokenizer, "meta.json").read_bytes())["tokenizer"]
         return ready["name"], ready["pattern"], [base64.b64decode(token) for token in ready["tokens"]]
     except (ValueError, LookupError, TypeError, OSError) as error:
-        raise UserError(f"cannot load tokenizer {s.tokenizer}: {error}; there are bpe, char, gpt2 (downloaded once) "
-                        "and those of prepared datasets, by their folder") from None
+        raise UserError(f"cannot load tokenizer {s.tokenizer} ({type(error).__name__}): there are bpe, char, gpt2, which "
+                        "is downloaded once, and those of prepared datasets, by their folder") from None
 
 
 # --- Encoding: documents go to train or val, and on all cores become tokens
@@ -255,8 +255,8 @@ def make_tokenizer(s, texts):
 END = os.urandom(16).hex()  # what tiktoken takes for <|endoftext|>: drawn anew each time, so that no text has it in it
 
 
-def split_documents(documents, nth, mark, splits):
-    """Yield blocks of (split, text): each nth document and all from the character mark on go to val. Count in splits."""
+def split_documents(documents, nth, mark):
+    """Yield blocks of (split, text): each nth document and all from the character mark on go to val."""
     blocks, read, number, inside = {"train": "", "val": ""}, 0, 1, False
     for text, ends in documents:
         parts = [(text, ends)]
@@ -265,7 +265,6 @@ def split_documents(documents, nth, mark, splits):
         for part, ends in parts:
             if part or inside:
                 split = "val" if read >= mark or number % nth == 0 else "train"
-                splits[split].update(documents=ends, bytes=len(part.encode()))
                 read, number, inside = read + len(part), number + ends, not ends
                 blocks[split] += part + END * ends
                 if len(blocks[split]) > BLOCK:
@@ -275,13 +274,14 @@ def split_documents(documents, nth, mark, splits):
 
 
 def encode(blocks, encoding):
-    """Yield (split, array of tokens) for each (split, text)."""
+    """Yield (split, array of tokens, bytes of text) for each (split, text)."""
     characters = set(map(bytes.decode, encoding.token_byte_values())) if encoding.name == "char" else None
 
     def encode_block(split, text):
-        if characters and (unknown := set(text.replace(END, "")) - characters):  # tiktoken would panic
+        plain = text.replace(END, "")
+        if characters and (unknown := set(plain) - characters):  # tiktoken would panic
             raise UserError(f"input: the char tokenizer does not know {min(unknown)!r} (U+{ord(min(unknown)):04X})")
-        return split, encoding.encode_to_numpy(text, allowed_special="all")
+        return split, encoding.encode_to_numpy(text, allowed_special="all"), len(plain.encode())
 
     running = deque()  # in order, and bounded, so that memory is
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads do, as tiktoken releases Python's lock while it works
@@ -307,22 +307,22 @@ def write_dataset(s, paths, val_paths, source, folder):
     if total["documents"] == 1 and s.separator != "blank":
         print("the text is one document; --separator=blank would part it at empty lines")
 
-    start, nth, mark = time.monotonic(), round(1 / s.val_fraction), math.inf
+    start, size = time.monotonic(), total["characters"]
+    nth, mark = round(1 / s.val_fraction), math.inf
     if val_paths:  # they come after the text to train on
-        nth, mark = math.inf, total["characters"]
+        nth, mark = math.inf, size
     elif total["documents"] < 2 * nth:  # of a small text a tenth or 8 KB, for train.py to have some windows in it
-        val_size = max(total["characters"] * s.val_fraction, min(total["characters"] / 10, 8192))
-        nth, mark = math.inf, int(total["characters"] - val_size)
+        nth, mark = math.inf, size - math.ceil(max(size * s.val_fraction, min(size / 10, 8192)))
     splits = {split: Counter(tokens=0, bytes=0, documents=0, crc32=0) for split in ("train", "val")}
-    blocks = split_documents(read_documents(paths + val_paths, s.separator, again), nth, mark, splits)
+    blocks = split_documents(read_documents(paths + val_paths, s.separator, again), nth, mark)
     encoding = tiktoken.Encoding(name, pat_str=pattern, special_tokens={END: len(tokens)},
                                  mergeable_ranks={token: rank for rank, token in enumerate(tokens)})
     dtype = "uint16" if len(tokens) < 65536 else "uint32"
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:
-        for split, ids in encode(blocks, encoding):
+        for split, ids, n_bytes in encode(blocks, encoding):
             data = ids.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
             (train if split == "train" else val).write(data)
-            splits[split].update(tokens=len(ids))
+            splits[split].update(tokens=len(ids), bytes=n_bytes, documents=int((ids == len(tokens)).sum()))
             splits[split]["crc32"] = zlib.crc32(data, splits[split]["crc32"])
     if again != total and not val_paths:
         raise UserError(f"input: {source} changed while it was read; try again when it is left alone")
@@ -344,11 +344,11 @@ SETTINGS = {  # how each is read, what it must be in words, and the test of that
     "dataset": (os.fspath, "a name for a folder", re.compile(r"(?!downloads$)[^./\\:\s][^/\\:\r\n]*").fullmatch),
     "input": (lambda value: list(map(os.fspath, [value] if isinstance(value, (str, os.PathLike)) else value)),
               "files, folders or globs", bool),
-    "tokenizer": (os.fspath, "bpe, char, gpt2 or a dataset's folder", bool),
+    "tokenizer": (os.fspath, "bpe, char, gpt2 or a dataset's folder", str.strip),
     "vocab_size": (lambda value: int(str(value)), "from 257 to 1,000,000", lambda value: 257 <= value <= 1_000_000),
     "val_fraction": (float, "above 0 and at most 0.5", lambda value: 1e-9 < value <= 0.5),
     "separator": (os.fspath, 'a line, or "blank"', re.compile(r".*\S.*").fullmatch),
-    "data_dir": (os.fspath, "a folder", bool),
+    "data_dir": (os.fspath, "a folder", str.strip),
     "overwrite": (lambda value: ["False", "True"].index(str(value)), "True or False", lambda value: True),
 }
 
