@@ -246,8 +246,8 @@ def make_tokenizer(s, texts):
         ready = json.loads(Path(s.tokenizer, "meta.json").read_bytes())["tokenizer"]
         return ready["name"], ready["pattern"], [base64.b64decode(token) for token in ready["tokens"]]
     except (ValueError, LookupError, TypeError, OSError) as error:
-        raise UserError(f"cannot load tokenizer {s.tokenizer} ({type(error).__name__}): there are bpe, char, gpt2, which "
-                        "is downloaded once, and those of prepared datasets, by their folder") from None
+        raise UserError(f"cannot load tokenizer {s.tokenizer} ({type(error).__name__}): there are bpe, char, gpt2 "
+                        "(downloaded once) and those of prepared datasets, by their folder") from None
 
 
 # --- Encoding: documents go to train or val, and on all cores become tokens
