@@ -324,6 +324,9 @@ def write_dataset(s, paths, val_paths, source, folder):
             (train if split == "train" else val).write(data)
             splits[split].update(tokens=len(ids), bytes=n_bytes, documents=int((ids == len(tokens)).sum()))
             splits[split]["crc32"] = zlib.crc32(data, splits[split]["crc32"])
+        for file in (train, val):  # on the disk before it gets its name: a power cut leaves no empty dataset
+            file.flush()
+            os.fsync(file.fileno())
     if again != total and not val_paths:
         raise UserError(f"input: {source} changed while it was read; try again when it is left alone")
     for split, of in splits.items():
