@@ -419,6 +419,7 @@ def read_command_line():
         parser.add_argument("--" + name, default=argparse.SUPPRESS, metavar="X",
                             help=f"{comments[name]} [{globals()[name]}]", **values)
     known, unknown = parser.parse_known_args()
+    sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
     return vars(known) | {flag.split("=")[0].lstrip("-"): None for flag in unknown}
 
 

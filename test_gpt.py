@@ -7,8 +7,8 @@ What this project promises, as tests on real text, real files and real processes
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; in toy models threads wait for each other
-import base64, bz2, csv, gzip, http.server, io, json, lzma, math, multiprocessing, random, re, resource, shutil, signal
-import subprocess, sys, sysconfig, threading, time, zlib
+import base64, bz2, csv, gzip, http.server, io, json, lzma, math, multiprocessing, random, re, resource, shlex
+import shutil, signal, subprocess, sys, sysconfig, threading, time, zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -664,25 +664,6 @@ def test_train_py_pasted_into_a_notebook_cell_trains_and_prints_a_sample(home, t
 # ----------------------------------------------------------------------------------------------------------------
 # Bad input
 
-@pytest.mark.parametrize("flag,says", [
-    ("--lrr=1", "lr"), ("--sise=toy", "size"), ("--size=smal", "size"), ("--lr=abc", "lr"), ("--lr", "lr"), ("--lr=", "lr"),
-    ("--lr=nan", "lr"), ("--lr=inf", "lr"), ("--lr=-1", "lr"), ("--lr=0", "lr"), ("--max_steps=1.5", "max_steps"),
-    ("--max_steps=0", "max_steps"), ("--batch_size=-3", "batch_size"), ("--batch_size=5", "batch_size"),
-    ("--grad_accum_steps=7", "grad_accum_steps"), ("--n_heads=5", "n_heads"), ("--dropout=1", "dropout"),
-    ("--seed=-1", "seed"), ("--seed=5000000000", "seed"), ("--overwrite=maybe", "overwrite"), ("--device=tpu9", "device"),
-    ("--dtype=float8", "dtype"), ("--dataset=nothing", "nothing"), ("--dataset=", "dataset"), ("--data_dir=nowhere", "nowhere"),
-    ("--max_seq_len=100000000", "max_seq_len"), ("--out_dir=/dev/null/x", "out_dir"), ("--init_from=no.pt", "no.pt"),
-    ("--init_from=data/python/train.bin", "train.bin"), ("size=toy", "size"), ("--minutes=1 --max_steps=5", "minutes"),
-    ("--d_model=None2", "d_model"), ("--bias=None", "bias")])
-def test_a_users_mistake_gets_one_line_that_names_it_and_status_2(home, tmp_path, monkeypatch, capsys, flag, says):
-    monkeypatch.chdir(home)
-    monkeypatch.setattr(sys, "argv", ["train.py", "--size=toy", f"--out_dir={tmp_path / 'out'}", *flag.split()])
-    with pytest.raises(UserError) as error:
-        train(**T.command_line())
-    assert says in str(error.value) and "\n" not in str(error.value)
-    assert not (tmp_path / "out" / "ckpt.pt").exists()
-
-
 def test_the_command_line_ends_with_status_2_and_one_line(home):
     done = python("train.py", "--size=smal", cwd=home)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
@@ -857,16 +838,6 @@ def test_a_size_of_ones_own_takes_the_flags(call):
 
 def test_the_law_of_hoffmann_gives_the_papers_loss_of_chinchilla():
     assert gpt.predict_loss(70e9, 1.4e12) == pytest.approx(1.69 + 0.0834 + 0.1631, abs=1e-3)
-
-
-@pytest.mark.parametrize("flags, words", [
-    (["--d_modl=5"], "--d_model"), (["--d_model=100", "--n_heads=3"], "n_heads=3"), (["--d_model=1e99"], "--d_model"),
-    (["--n_layers=0"], "--n_layers"), (["--n_layers=2.5"], "--n_layers"), (["--n_layers=1e9"], "--n_layers"),
-    (["--vocab_size="], "--vocab_size"), (["--vocab_size=-1"], "--vocab_size"), (["--size=smal"], "small"),
-    (["--mfu=2"], "--mfu"), (["--mfu=half"], "--mfu"), (["--tie_weights=maybe"], "--tie_weights"), (["small"], "small"),
-    (["--max_seq_len=nan"], "--max_seq_len"), (["--max_seq_len=inf"], "--max_seq_len")])
-def test_a_mistake_in_the_sizes_is_one_line(tmp_path, monkeypatch, flags, words):
-    assert words in complaint(gpt, flags, monkeypatch, tmp_path)
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -1053,28 +1024,202 @@ def test_a_reader_that_has_seen_enough_is_no_error(endless_text):
     assert endless_text.stderr.read().endswith(b"seed 1337\n")
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--temprature=1"], "--temperature"), (["--temperature=nan"], "--temperature"),
-    (["--temperature=-1"], "--temperature"),
-    (["--temperature=inf"], "--temperature"), (["--top_p=1.5"], "--top_p"), (["--top_p=0"], "--top_p"),
-    (["--top_p=nan"], "--top_p"), (["--top_k=0"], "--top_k"), (["--max_new_tokens=0"], "--max_new_tokens"),
-    (["--max_new_tokens=-5"], "--max_new_tokens"), (["--seed=x"], "--seed"), (["--num_samples=1.5"], "--num_samples"),
-    (["--num_samples"], "--num_samples"), (["--device=gpu"], "device=gpu"), (["import os"], '--prompt="'),
-    (["out/none"], "out/none"), (["data/bytes"], "data/bytes"), (["data/bytes/meta.json"], "meta.json"),
-    (["--prompt=FILE:none.txt"], "none.txt"), (["--prompt=FILE:out"], "out"), (["--prompts=none.txt"], "none.txt"),
-    (["--prompts=empty.txt"], "empty.txt"), (["--prompts="], "prompt"), (["--prompt=a", "--prompts=b"], "--prompt"),
-    (["--prompt=FILE:latin.txt"], "latin.txt cannot be read as UTF-8 text"),
-    (["--prompts=latin.txt"], "can't decode byte 0xe9 in position 3"),
-    (["out/bytes", "out/chars", "--prompt=文"], "U+6587")])
-def test_a_mistake_is_one_line_before_any_text(runs, monkeypatch, capsys, flags, words):
-    (runs / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
-    (runs / "empty.txt").write_bytes(b"\n\n")
-    assert words in complaint(sample, flags, monkeypatch, runs)
-    assert capsys.readouterr().out == ""
-
-
 def test_without_a_run_it_says_how_to_make_one(tmp_path, monkeypatch):
     assert "python train.py" in complaint(sample, [], monkeypatch, tmp_path)
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# Bad input, of every script: a command, and what its one line must name
+
+BAD_COMMANDS = """
+train --lrr=1                              did you mean lr?
+train --sise=toy                           did you mean size?
+train size=toy                             size
+train toy                                  toy
+train --size=smal                          size must be toy, tiny, small or medium
+train --size=                              size
+train --optimizer=sgd                      optimizer
+train --optimizer=                         optimizer
+train --lr=abc                             lr must be a number above 0
+train --lr                                 lr
+train --lr=                                lr
+train --lr=nan                             lr
+train --lr=inf                             lr
+train --lr=-1                              lr
+train --lr=0                               lr
+train --lr_scale=-1                        lr_scale
+train --lr_scale=None2                     lr_scale
+train --max_steps=1.5                      max_steps must be a whole number
+train --max_steps=0                        max_steps
+train --max_steps=-7                       max_steps
+train --max_steps=1e30                     max_steps
+train --minutes=0                          minutes
+train --minutes=-1                         minutes
+train --minutes=1 --max_steps=5            minutes and max_steps
+train --stop_after=0                       stop_after
+train --stop_after=soon                    stop_after
+train --batch_size=-3                      batch_size
+train --batch_size=5                       batch_size=5 does not divide
+train --batch_size=0                       batch_size
+train --batch_size=1e12 --grad_accum_steps=1   batch_size
+train --grad_accum_steps=7                 grad_accum_steps=7 does not divide
+train --grad_accum_steps=two               grad_accum_steps
+train --grad_accum_steps=1e15              grad_accum_steps
+train --d_model=None2                      d_model
+train --d_model=0                          d_model
+train --d_model=1e12                       d_model
+train --d_model=-128                       d_model
+train --n_heads=5                          not divisible by n_heads=5
+train --n_heads=0                          n_heads
+train --n_layers=1e9                       n_layers
+train --n_layers=0                         n_layers
+train --n_layers=2.5                       n_layers
+train --max_seq_len=5000                   max_seq_len
+train --max_seq_len=1e8                    max_seq_len
+train --max_seq_len=-1                     max_seq_len
+train --dropout=1                          dropout
+train --dropout=-0.1                       dropout
+train --dropout=nan                        dropout
+train --bias=None                          bias must be True or False
+train --bias=2                             bias
+train --tie_weights=yes                    tie_weights
+train --compile=1                          compile
+train --overwrite=maybe                    overwrite
+train --warmup_steps=-1                    warmup_steps
+train --warmup_steps=1e99                  warmup_steps
+train --weight_decay=-0.1                  weight_decay
+train --weight_decay=inf                   weight_decay
+train --grad_clip=-1                       grad_clip
+train --grad_clip=nan                      grad_clip
+train --seed=-1                            seed
+train --seed=5000000000                    seed
+train --seed=0.5                           seed
+train --eval_interval=0                    eval_interval
+train --eval_tokens=-1                     eval_tokens
+train --eval_tokens=many                   eval_tokens
+train --log_interval=0                     log_interval
+train --device=tpu9                        device=tpu9
+train --device=cuda:99                     device=cuda:99
+train --device=meta                        device=meta
+train --dtype=float8                       dtype
+train --dataset=nothing                    python prepare.py --dataset=nothing
+train --dataset=                           dataset
+train --dataset=../data                    data is not prepared
+train --dataset=file                       file
+train --data_dir=nowhere                   nowhere
+train --data_dir=file                      file
+train --data_dir=dead                      dead
+train --out_dir=file                       out_dir=file cannot be written
+train --out_dir=dead                       out_dir=dead cannot be written
+train --out_dir=file/deeper                out_dir=file/deeper cannot be written
+train --out_dir=                           out_dir
+train --init_from=no.pt                    no.pt cannot be read
+train --init_from=out                      out cannot be read
+train --init_from=data/bytes/train.bin     train.bin cannot be read
+train --init_from=empty.txt                empty.txt cannot be read
+train --init_from=out/chars/best.pt        init_from=out/chars/best.pt is another model
+gpt --d_modl=5                             did you mean --d_model?
+gpt --d_model=100 --n_heads=3              n_heads=3
+gpt --d_model=1e99                         --d_model
+gpt --d_model=nan                          --d_model
+gpt --n_heads=0                            --n_heads
+gpt --n_layers=0                           --n_layers
+gpt --n_layers=2.5                         --n_layers
+gpt --n_layers=1e9                         --n_layers
+gpt --vocab_size=                          --vocab_size
+gpt --vocab_size=-1                        --vocab_size
+gpt --size=smal                            small
+gpt --optimizer=sgd                        --optimizer
+gpt --mfu=2                                --mfu
+gpt --mfu=half                             --mfu
+gpt --tie_weights=maybe                    --tie_weights
+gpt small                                  small
+gpt --max_seq_len=nan                      --max_seq_len
+gpt --max_seq_len=inf                      --max_seq_len
+sample --temprature=1                      --temperature
+sample --temperature=nan                   --temperature
+sample --temperature=-1                    --temperature
+sample --temperature=inf                   --temperature
+sample --top_p=1.5                         --top_p
+sample --top_p=0                           --top_p
+sample --top_p=nan                         --top_p
+sample --top_k=0                           --top_k
+sample --top_k=-1                          --top_k
+sample --max_new_tokens=0                  --max_new_tokens
+sample --max_new_tokens=-5                 --max_new_tokens
+sample --seed=x                            --seed
+sample --seed=-1                           --seed
+sample --num_samples=1.5                   --num_samples
+sample --num_samples                       --num_samples
+sample --device=gpu                        device=gpu
+sample 'import os'                         --prompt="
+sample out/none                            out/none
+sample dead                                dead
+sample data/bytes                          data/bytes
+sample data/bytes/meta.json                meta.json
+sample empty.txt                           empty.txt
+sample --prompt=FILE:none.txt              none.txt
+sample --prompt=FILE:out                   out
+sample --prompt=FILE:latin.txt             latin.txt cannot be read as UTF-8 text
+sample --prompts=none.txt                  none.txt
+sample --prompts=empty.txt                 empty.txt
+sample --prompts=                          prompt
+sample --prompts=latin.txt                 can't decode byte 0xe9 in position 3
+sample --prompt=a --prompts=b              --prompt
+sample out/bytes out/chars --prompt=文     U+6587
+prepare --vocabsize=5                      did you mean --vocab_size?
+prepare --vocab_size=many                  vocab_size
+prepare --vocab_size                       vocab_size
+prepare --vocab_size=256                   vocab_size
+prepare --vocab_size=1e30                  vocab_size
+prepare --val_fraction=nan                 val_fraction
+prepare --val_fraction=1                   val_fraction
+prepare --overwrite=maybe                  overwrite
+prepare my.txt                             did you mean --input=my.txt?
+prepare --inp=x                            did you mean --input?
+prepare --tokenizer                        tokenizer
+prepare --tokenizer=data                   tokenizer
+prepare --tokenizer=char --vocab_size=300  vocab_size is for tokenizer bpe
+prepare --separator=                       separator
+prepare --dataset=../x                     dataset
+prepare --dataset=pyton                    dataset must be python
+prepare --data_dir=file                    file
+prepare --input                            input
+prepare --input=gone.txt                   gone.txt: No such file
+prepare --input=dead                       dead is no .txt
+prepare --input=file                       file is no .txt
+prepare --input=latin.txt                  latin.txt is not UTF-8: byte 3 is 0xe9
+prepare --input=empty.txt                  empty.txt is empty
+"""
+COMMANDS = {"train": lambda: train(**T.command_line()), "gpt": gpt.main, "sample": sample.main,
+            "prepare": lambda: prepare.prepare(**prepare.read_command_line())}
+
+
+@pytest.mark.parametrize("line", [re.sub(r"\s{2,}", "  ", line) for line in BAD_COMMANDS.strip().splitlines()])
+def test_a_users_mistake_is_one_line_that_names_it_and_nothing_is_made(runs, monkeypatch, capsys, line):
+    (command, says), made = line.split("  "), set(os.listdir(runs / "out"))
+    for name, data in (("latin.txt", b"caf\xe9"), ("empty.txt", b"\n\n"), ("file", b"")):
+        (runs / name).write_bytes(data)
+    if not (runs / "dead").is_symlink():
+        (runs / "dead").symlink_to("nowhere/at/all")
+    script, *arguments = shlex.split(command)
+    defaults = ["--size=toy", "--dataset=bytes", "--d_model=32", "--max_seq_len=64", "--out_dir=out/new"]
+    monkeypatch.chdir(runs)
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *(defaults if script == "train" else []), *arguments])
+    with pytest.raises((UserError, prepare.UserError)) as error:
+        COMMANDS[script]()
+    message, printed = str(error.value), capsys.readouterr().out
+    assert says in message and "\n" not in message
+    assert set(os.listdir(runs / "out")) - made <= {"new"} and not list(runs.glob("out/new/*.pt"))
+    assert script in ("train", "prepare") or not printed, printed
+
+
+def test_a_name_that_is_not_utf8_is_no_trouble(runs):
+    odd = os.fsdecode(b"out/caf\xe9")
+    run("train.py", *flags(**SMALL_RUN, dataset="bytes", max_steps=2, out_dir=odd), cwd=runs)
+    assert run("sample.py", odd, "--max_new_tokens=5", cwd=runs).stdout
+    shutil.rmtree(runs / odd)
+    assert b"caf" in python("train.py", "--dataset=" + os.fsdecode(b"caf\xe9"), cwd=runs, text=False, encoding=None).stderr
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -1396,17 +1541,6 @@ def test_bad_input_is_one_line_that_names_it(tmp_path, monkeypatch, settings, me
     assert "\n" not in str(error.value).replace("a\\nb", "")
     assert sorted(os.listdir(tmp_path / "out")) == ["file", "kept"]
     assert os.listdir(tmp_path / "out" / "kept") == ["thesis.doc"]
-
-
-@pytest.mark.parametrize("flags, message", [
-    (["--vocabsize=5"], "did you mean --vocab_size?"), (["--vocab_size=many"], "vocab_size"),
-    (["--val_fraction=nan"], "val_fraction"), (["--overwrite=maybe"], "overwrite"),
-    (["my.txt"], "did you mean --input=my.txt?"), (["--inp=x"], "did you mean --input?"),
-    (["--tokenizer"], "tokenizer"), (["--input=gone.txt"], "gone.txt: No such file")])
-def test_a_wrong_command_line_is_one_line_and_status_2(tmp_path, flags, message):
-    result = python("prepare.py", *flags, cwd=tmp_path)
-    assert result.returncode == 2 and message in result.stderr and result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1 and not result.stdout and not (tmp_path / "data" / "python").exists()
 
 
 def test_a_killed_run_leaves_nothing_or_the_old_dataset(tmp_path):

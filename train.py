@@ -60,15 +60,18 @@ device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32, bfloat16 or float16; None: the device's fastest
 compile = None           # torch.compile; None: on CUDA only
 
-KINDS = {  # names of settings: (type, what it must be in words, the test of that)
+# Names of settings: (their type, what they must be in words, the test of that)
+KINDS = {
     "dataset data_dir out_dir init_from device": (str, "a text", lambda v: v != ""),
     "size": (str, "toy, tiny, small or medium", lambda v: v in SIZES),
     "optimizer": (str, "muon or adamw", lambda v: v in LR_SCALES),
     "dtype": (str, "float32, bfloat16 or float16", lambda v: v in ("float32", "bfloat16", "float16")),
     "overwrite bias tie_weights compile": (bool, "True or False", lambda v: True),
-    "d_model n_heads n_layers max_seq_len batch_size grad_accum_steps max_steps eval_interval log_interval":
-        (int, "a whole number above 0", lambda v: v > 0),
-    "warmup_steps eval_tokens seed": (int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2**32),
+    "n_layers": (int, "a whole number from 1 to 1,000", lambda v: 1 <= v <= 1000),
+    "d_model n_heads max_seq_len batch_size grad_accum_steps":
+        (int, "a whole number from 1 to 100,000", lambda v: 1 <= v <= 10**5),
+    "max_steps eval_interval log_interval": (int, "a whole number from 1 to 4,294,967,295", lambda v: 1 <= v < 2**32),
+    "warmup_steps eval_tokens seed": (int, "a whole number from 0 to 4,294,967,295", lambda v: 0 <= v < 2**32),
     "lr lr_scale minutes stop_after": (float, "a number above 0", lambda v: 0 < v < math.inf),
     "weight_decay grad_clip": (float, "a number from 0", lambda v: 0 <= v < math.inf),
     "dropout": (float, "a number from 0 to below 1", lambda v: 0 <= v < 1)}
@@ -103,6 +106,7 @@ def command_line():
             parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="X",
                                 help=f"{comment} [{globals()[name]}]")
     given, unknown = parser.parse_known_args()
+    sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
     return vars(given) | {flag.split("=")[0].lstrip("-"): None for flag in unknown}
 
 # ---- Sizes: one architecture, four widths and depths ------------------------------------------------------------
@@ -413,7 +417,7 @@ def load_checkpoint(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not notice a flipped byte in a tensor
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if damaged or checkpoint["format"] != 1 or not isinstance(checkpoint["settings"], dict):
+        if damaged or checkpoint["format"] != 1 or type(checkpoint.get("settings", {})) is not dict:
             raise ValueError
         return checkpoint
     except Exception as error:  # a broken file makes torch and zipfile raise a dozen kinds
@@ -610,7 +614,7 @@ def train(**overrides):
     result = {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}  # the latest
     checkpoint = None if s.overwrite else newest_checkpoint(out_dir)
     if checkpoint:
-        if differ := differences(checkpoint["settings"], run_is):
+        if differ := differences(checkpoint.get("settings", {}), run_is):
             raise UserError(f"{out_dir} holds another run: {differ}. Use its settings to go on, --out_dir to train "
                             f"beside it, or --overwrite=True to train anew")
         checkpoint["scaler"] = checkpoint.get("scaler") or scaler.state_dict()  # empty unless it was float16
@@ -619,7 +623,7 @@ def train(**overrides):
         result, best_val_loss = checkpoint.get("result", result), checkpoint.get("best_val_loss", math.inf)
     elif s.init_from:
         source = load_checkpoint(s.init_from)
-        if differ := differences(source["settings"] | {"dropout": s.dropout}, model_is):
+        if differ := differences(source.get("settings", {}) | {"dropout": s.dropout}, model_is):
             raise UserError(f"init_from={s.init_from} is another model: {differ}. Set its size and shape, and prepare "
                             f"the text with --tokenizer=data/NAME, the dataset that it was trained on")
         restore(s.init_from, source, model=model)
