@@ -377,7 +377,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_that_was_not(r
             checkpoint = T.newest_checkpoint(out_dir) or {"step": -1}
             assert checkpoint["step"] >= saved, "a checkpoint was lost"
             saved = checkpoint["step"]
-        max_steps = T.load_checkpoint(out_dir / "ckpt.pt")["max_steps"]
+        max_steps = T.load_checkpoint(out_dir / "ckpt.pt")["schedule"][0]
         if max_steps not in whole:
             train(**given, max_steps=max_steps, out_dir=tmp_path / f"whole{max_steps}")
             whole[max_steps] = tmp_path / f"whole{max_steps}"
@@ -412,7 +412,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_to_the_same_bits(home, tmp_
             process.send_signal(how)
             break
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0 and f"{how.name}: stopped at step" in output and "goes on from there" in output
+    assert process.returncode == 0 and f"{how.name}: stopped at step" in output and "goes on from step" in output
     step = T.load_checkpoint(tmp_path / "a" / "ckpt.pt")["step"]
     assert 10 <= step < 40
     assert f"goes on at step {step}" in run("train.py", *flags(**given, out_dir=tmp_path / "a"), cwd=home).stdout
@@ -435,7 +435,7 @@ def test_minutes_fits_the_whole_run_and_its_schedule_into_the_time(home, tmp_pat
     result = train(**SMALL_RUN | dict(log_interval=50), minutes=0.25, out_dir=tmp_path)
     seconds = time.monotonic() - start
     checkpoint = T.load_checkpoint(tmp_path / "ckpt.pt")
-    assert result["step"] == checkpoint["max_steps"] and 5 < seconds < 35
+    assert result["step"] == checkpoint["schedule"][0] and 5 < seconds < 35
     assert float(rows(tmp_path)[-1]["lr"]) < 0.11 * T.recipe(GPTConfig(d_model=32), 1, 1, T.LR_SCALES["muon"])[0]
 
 
@@ -482,7 +482,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_taken(home, 
     capsys.readouterr()
     train(**given, out_dir=tmp_path / "torn")
     output = capsys.readouterr().out
-    assert "ckpt.pt cannot be read: damaged" in output and "goes on at step 20" in output
+    assert "ckpt.pt is damaged" in output and "goes on at step 20" in output
     assert [path.read_bytes() for path in (tmp_path / "torn").glob("ckpt.pt.damaged-*")] == [data]
     assert_same_run(tmp_path / "torn", tmp_path / "whole")
 
@@ -503,7 +503,7 @@ def test_a_checkpoint_cut_anywhere_or_with_a_flipped_byte_loads_soundly_or_the_o
         checkpoint = T.newest_checkpoint(folder)
         message = capsys.readouterr().out
         if message:  # one line, and nothing is lost
-            assert checkpoint["step"] == step_before and message.count("\n") == 1 and "ckpt.pt cannot be read" in message
+            assert checkpoint["step"] == step_before and message.count("\n") == 1 and "ckpt.pt is damaged" in message
             assert [path.read_bytes() for path in folder.glob("ckpt.pt.damaged-*")] == [damaged]
         else:
             assert same(checkpoint["model"], expected["model"]) and same(checkpoint["optimizer"], expected["optimizer"])
@@ -518,7 +518,7 @@ def test_where_no_checkpoint_can_be_read_nothing_is_overwritten(runs, tmp_path, 
     for name in ("ckpt.pt", "ckpt_prev.pt"):
         (tmp_path / name).write_bytes(b"torn")
     for _ in range(2):
-        with pytest.raises(UserError, match="cannot be gone on with"):
+        with pytest.raises(UserError, match="cannot be resumed"):
             train(**given)
     assert [path.read_bytes() for path in tmp_path.glob("*.damaged-*")] == [b"torn", b"torn"]
     assert train(**given, overwrite=True)["step"] == 20 and len(list(tmp_path.glob("*.damaged-*"))) == 2
@@ -536,8 +536,8 @@ def test_a_full_disk_is_told_the_old_checkpoint_stays_and_the_same_command_goes_
     before = (tmp_path / "full" / "ckpt.pt").read_bytes()
     full = python("train.py", *given, f"--out_dir={tmp_path / 'full'}", cwd=tmp_path, preexec_fn=lambda: limit_files(len(before) // 2))
     assert full.returncode == 2 and "Traceback" not in full.stderr
-    assert full.stderr.startswith("error: ") and "could not be saved" in full.stderr and full.stderr.count("\n") == 1
-    assert full.stdout.count("ckpt.pt could not be saved") == 4 and "step 20/20" in full.stdout  # tried each time
+    assert full.stderr.startswith("error: ") and "the end could not be saved" in full.stderr and full.stderr.count("\n") == 1
+    assert full.stdout.count("ckpt.pt could not be saved") == 5 and "step 20/20" in full.stdout  # tried each time
     assert (tmp_path / "full" / "ckpt.pt").read_bytes() == before
     assert not list((tmp_path / "full").glob("*.tmp"))
     run("train.py", *given, f"--out_dir={tmp_path / 'full'}", cwd=tmp_path)
@@ -564,7 +564,7 @@ def test_another_projects_weights_are_refused_with_a_reason(tmp_path):
     nanogpt = {"model": {"transformer.wte.weight": torch.zeros(3, 3)}, "model_args": {"n_layer": 1}, "iter_num": 5}
     for name, thing in (("nanogpt.pt", nanogpt), ("list.pt", [1, 2]), ("tensor.pt", torch.zeros(3))):
         torch.save(thing, tmp_path / name)
-        with pytest.raises(UserError, match=f"{name} cannot be read: .*no checkpoint of train.py"):
+        with pytest.raises(UserError, match=f"{name} is damaged, or no checkpoint of train.py"):
             T.load_checkpoint(tmp_path / name)
 
 
@@ -573,12 +573,32 @@ def test_a_checkpoint_whose_parts_do_not_fit_is_one_line(runs, tmp_path, monkeyp
     train(**given, out_dir=tmp_path / "run")
     sound = T.load_checkpoint(tmp_path / "run" / "ckpt.pt")
     (tmp_path / "run" / "ckpt_prev.pt").unlink()
+    adamw = sound["optimizer"]["adamw"]
+    short = {i: state | {"exp_avg": state["exp_avg"].flatten()[:3]} for i, state in adamw["state"].items()}
+    stretched = {i: state | {"exp_avg": torch.zeros(1).expand(state["exp_avg"].shape)} for i, state in adamw["state"].items()}
     for change in ({"model": {}}, {"model": 5}, {"optimizer": None}, {"optimizer": {"state": {}, "param_groups": []}},
-                   {"model": {name: p[:1] for name, p in sound["model"].items()}}, {"settings": []}, {"format": 2}):
+                   {"model": {name: p[:1] for name, p in sound["model"].items()}}, {"settings": []}, {"format": 2},
+                   {"optimizer": sound["optimizer"] | {"adamw": adamw | {"state": short}}},
+                   {"optimizer": sound["optimizer"] | {"adamw": adamw | {"state": stretched}}}, {"optimizer": [1]},
+                   {"step": "x"}, {"log": 5}, {"result": 5}, {"schedule": 5},
+                   {"settings": sound["settings"] | {"lr": "\x1b[31m\nred"}},
+                   {"settings": sound["settings"] | {"lr": torch.zeros(3)}}):
         torch.save(sound | change, tmp_path / "run" / "ckpt.pt")
         with pytest.raises(UserError) as error:
             train(**given, out_dir=tmp_path / "run")
-        assert str(tmp_path / "run") in str(error.value) and "\n" not in str(error.value)
+        assert str(tmp_path / "run") in str(error.value) and not set("\n\x1b") & set(str(error.value)), change
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), OSError(5, "Input/output error")])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(runs, monkeypatch, fault):
+    def fail(*_, **__):
+        raise fault
+
+    before = sorted(os.listdir(runs / "out" / "bytes"))
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(UserError, match="ckpt.pt cannot be read: (out of memory|Input/output error)"):
+        T.newest_checkpoint(runs / "out" / "bytes")
+    assert sorted(os.listdir(runs / "out" / "bytes")) == before
 
 
 def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):
@@ -629,6 +649,50 @@ def test_float16_runs_with_the_scaler_and_keeps_its_state(home, tmp_path, monkey
     monkeypatch.chdir(home)
     result = train(**SMALL_RUN, dtype="float16", max_steps=20, out_dir=tmp_path)
     assert result["loss"] < 8.2 and T.load_checkpoint(tmp_path / "ckpt.pt")["scaler"]["scale"] > 0
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_gradient_that_overflows_in_float16_moves_no_weight_of_any_optimizer(runs, tmp_path, monkeypatch, value):
+    def overflow_in_the_last_step(model, batch, s, scaler, step, i):
+        loss = micro_step(model, batch, s, scaler, step, i)
+        if step == 2:
+            model.blocks[0].attn.qkv.weight.grad[0, 0] = value
+        return loss
+
+    micro_step = T.micro_step
+    monkeypatch.setattr(T, "micro_step", overflow_in_the_last_step)
+    train(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", dtype="float16", max_steps=3, eval_interval=1, out_dir=tmp_path)
+    last, before = (T.load_checkpoint(tmp_path / name) for name in ("ckpt.pt", "ckpt_prev.pt"))
+    assert last["step"] == before["step"] + 1 == 3 and same(last["model"], before["model"])
+    assert last["scaler"]["scale"] == before["scaler"]["scale"] / 2
+
+
+def test_a_run_that_ends_in_numbers_that_are_not_finite_says_so(runs, tmp_path):
+    with pytest.raises(UserError, match="the end could not be saved, its checkpoint is of step 0"):
+        train(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=5, lr=1e18, warmup_steps=0, grad_clip=0,
+              out_dir=tmp_path)
+
+
+@pytest.mark.parametrize("stderr", [subprocess.PIPE, subprocess.STDOUT])
+def test_ctrl_c_saves_although_the_pipe_to_tee_is_gone(runs, tmp_path, stderr):
+    command = [sys.executable, HERE / "train.py", *flags(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=10**6)]
+    process = subprocess.Popen([*command, f"--out_dir={tmp_path}"], stdout=subprocess.PIPE, stderr=stderr, text=True)
+    for line in process.stdout:
+        if line.startswith("step 10/"):
+            break
+    process.stdout.close()
+    if process.stderr:
+        process.stderr.close()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert T.load_checkpoint(tmp_path / "ckpt.pt")["step"] >= 10
+
+
+def test_a_terminal_that_lacks_characters_ends_no_run(runs, tmp_path):
+    command = [sys.executable, HERE / "train.py", *flags(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=4)]
+    done = subprocess.run([*command, "--out_dir=caf\u00e9"], cwd=tmp_path, env=ENV | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+    assert done.returncode == 0 and b"run        caf?, new" in done.stdout and done.stdout.isascii()
 
 
 def test_train_leaves_globals_and_signal_handlers_as_it_found_them(home, tmp_path, monkeypatch):
@@ -694,7 +758,7 @@ def test_help_tells_every_setting_with_its_comment(home):
 
 
 def test_settings_in_the_file_and_in_the_table_are_the_same():
-    source = (HERE / "train.py").read_text().split("SETTINGS = ")[0]
+    source = (HERE / "train.py").read_text().split("# ---- Settings")[1].split("KINDS = ")[0]
     assert re.findall(r"^(\w+) = .*?  # ", source, re.M) and set(re.findall(r"^(\w+) = .*?  # ", source, re.M)) == set(T.SETTINGS)
 
 
@@ -1059,10 +1123,10 @@ train --minutes=1 --max_steps=5            minutes and max_steps
 train --stop_after=0                       stop_after
 train --stop_after=soon                    stop_after
 train --batch_size=-3                      batch_size
-train --batch_size=5                       batch_size=5 does not divide
+train --batch_size=5                       batch_size=5, grad_accum_steps=None: what is given must divide
 train --batch_size=0                       batch_size
 train --batch_size=1e12 --grad_accum_steps=1   batch_size
-train --grad_accum_steps=7                 grad_accum_steps=7 does not divide
+train --grad_accum_steps=7                 grad_accum_steps=7: what is given must divide
 train --grad_accum_steps=two               grad_accum_steps
 train --grad_accum_steps=1e15              grad_accum_steps
 train --d_model=None2                      d_model
@@ -1115,8 +1179,8 @@ train --out_dir=file/deeper                out_dir=file/deeper cannot be written
 train --out_dir=                           out_dir
 train --init_from=no.pt                    no.pt cannot be read
 train --init_from=out                      out cannot be read
-train --init_from=data/bytes/train.bin     train.bin cannot be read
-train --init_from=empty.txt                empty.txt cannot be read
+train --init_from=data/bytes/train.bin     train.bin is damaged, or no checkpoint of train.py
+train --init_from=empty.txt                empty.txt is damaged, or no checkpoint of train.py
 train --init_from=out/chars/best.pt        init_from=out/chars/best.pt is another model
 gpt --d_modl=5                             did you mean --d_model?
 gpt --d_model=100 --n_heads=3              n_heads=3

@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+STARTED = time.monotonic()  # before torch is imported, which takes seconds that stop_after counts
 import numpy as np
 import tiktoken
 import torch
@@ -72,14 +73,27 @@ KINDS = {
         (int, "a whole number from 1 to 100,000", lambda v: 1 <= v <= 10**5),
     "max_steps eval_interval log_interval": (int, "a whole number from 1 to 4,294,967,295", lambda v: 1 <= v < 2**32),
     "warmup_steps eval_tokens seed": (int, "a whole number from 0 to 4,294,967,295", lambda v: 0 <= v < 2**32),
-    "lr lr_scale minutes stop_after": (float, "a number above 0", lambda v: 0 < v < math.inf),
+    "minutes stop_after": (float, "a number above 0, at most 1,000,000", lambda v: 0 < v <= 10**6),
+    "lr lr_scale": (float, "a number above 0", lambda v: 0 < v < math.inf),
     "weight_decay grad_clip": (float, "a number from 0", lambda v: 0 <= v < math.inf),
     "dropout": (float, "a number from 0 to below 1", lambda v: 0 <= v < 1)}
 SETTINGS = {name: kind for names, kind in KINDS.items() for name in names.split()}
-say = functools.partial(print, flush=True)  # at once, also into a file or a pipe
+
+def printable(text):
+    """The text without control characters, by which it could steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+def say(text):
+    """Print at once. What a terminal cannot show, or a pipe no longer reads, must not end a run."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    with contextlib.suppress(OSError):
+        print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)
 
 class UserError(ValueError):
     """A user's mistake, told in one line: what is wrong and what to do. A bug keeps its traceback."""
+
+    def __init__(self, text):
+        super().__init__(printable(text).replace("\n", " "))  # it may hold words from a stranger's checkpoint
 
 def parse_setting(name, value):
     """A setting's value in its own type, from a flag's text or from Python; UserError where it cannot be."""
@@ -101,12 +115,11 @@ def command_line():
     """The settings given as --name=value. --help prints the comments beside the settings above."""
     parser = argparse.ArgumentParser(usage="python train.py [--name=value ...]", allow_abbrev=False, formatter_class=
                                      functools.partial(argparse.HelpFormatter, max_help_position=20, width=120))
-    for name, comment in re.findall(r"^(\w+) = .*?  # (.*)$", Path(__file__).read_text(encoding="utf-8"), re.M):
-        if name in SETTINGS:  # a bare --overwrite is --overwrite=True
-            parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="X",
-                                help=f"{comment} [{globals()[name]}]")
+    comments = dict(re.findall(r"^(\w+) = .*?# *(.*)$", Path(__file__).read_text(encoding="utf-8"), re.M))
+    for name in SETTINGS:  # a bare --overwrite is --overwrite=True
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="X",
+                            help=f"{comments.get(name, '')} [{globals()[name]}]".replace("%", "%%"))
     given, unknown = parser.parse_known_args()
-    sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
     return vars(given) | {flag.split("=")[0].lstrip("-"): None for flag in unknown}
 
 # ---- Sizes: one architecture, four widths and depths ------------------------------------------------------------
@@ -270,7 +283,8 @@ def lr_at(step, s):
 class Muon(torch.optim.Optimizer):
     """
     Momentum made orthogonal, so that a step moves a matrix as much in rare directions as in common ones (Jordan et al.
-    2024), and scaled to the size of AdamW's steps (Liu et al. 2025). A param group's matrices are of one shape.
+    2024, whose constants these are), and scaled to the size of AdamW's steps (0.2 is Liu et al. 2025's). The matrices
+    of a param group have one shape and are worked on together.
     """
 
     @torch.no_grad()
@@ -295,16 +309,19 @@ def orthogonal(x):
     return wide if x.size(1) <= x.size(2) else wide.mT
 
 def make_optimizers(model, s):
-    """AdamW with GPT-3's betas; or Muon for the blocks' matrices and AdamW for the rest. Only matrices decay."""
+    """
+    AdamW with GPT-3's betas; or Muon for the blocks' matrices and AdamW for the rest, in a dict by name. Only matrices
+    decay. The LR is 0 until a step sets it.
+    """
     optimizers, rest = {}, dict(model.named_parameters())
     if s.optimizer == "muon":
-        names = [name for name, p in rest.items() if name.startswith("blocks.") and p.dim() == 2]
-        matrices = [rest.pop(name) for name in names]
-        groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in {p.shape: 0 for p in matrices}]
-        optimizers["muon"] = Muon(groups, {"lr": 0, "weight_decay": s.weight_decay})
+        matrices = [rest.pop(name) for name in list(rest) if name.startswith("blocks.") and rest[name].dim() == 2]
+        shapes = dict.fromkeys(p.shape for p in matrices)
+        groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
+        optimizers["muon"] = Muon(groups, {"lr": 0.0, "weight_decay": s.weight_decay})
     groups = [{"params": [p for p in rest.values() if p.dim() >= 2], "weight_decay": s.weight_decay},
               {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0}]
-    return optimizers | {"adamw": torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)}
+    return optimizers | {"adamw": torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)}
 
 def split_batch(s, sequences, T):
     """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or by the device."""
@@ -313,15 +330,16 @@ def split_batch(s, sequences, T):
     batch_size = s.batch_size or sequences // (s.grad_accum_steps or sequences // best)
     grad_accum_steps = s.grad_accum_steps or sequences // batch_size
     if batch_size * grad_accum_steps != sequences and not (s.batch_size and s.grad_accum_steps):
-        name, value = ("batch_size", s.batch_size) if s.batch_size else ("grad_accum_steps", s.grad_accum_steps)
-        raise UserError(f"{name}={value} does not divide the recipe's {sequences} sequences a step: set both, "
-                        f"batch_size and grad_accum_steps")
+        raise UserError(f"batch_size={s.batch_size}, grad_accum_steps={s.grad_accum_steps}: what is given must divide "
+                        f"the recipe's {sequences} sequences a step; set both for another batch")
     return batch_size, grad_accum_steps
 
 # ---- Data: token ids as prepare.py wrote them -------------------------------------------------------------------
 def load_tokenizer(spec):
     """The tiktoken encoding in a meta.json's or a checkpoint's "tokenizer"."""
     tokens = [base64.b64decode(token) for token in spec["tokens"]]
+    if len(set(tokens)) != len(tokens):
+        raise ValueError("a token twice")
     return tiktoken.Encoding(spec["name"], pat_str=spec["pattern"], special_tokens={"<|endoftext|>": len(tokens)},
                              mergeable_ranks={token: rank for rank, token in enumerate(tokens)})
 
@@ -334,10 +352,10 @@ def load_data(s):
         splits = [np.memmap(folder / f"{name}.bin", ids, mode="r") for name in ("train", "val")]
         if [len(split) for split in splits] != [meta["splits"][name]["tokens"] for name in ("train", "val")]:
             raise ValueError("train.bin and val.bin are not as long as meta.json says")
-        if meta["vocab_size"] != tokenizer.n_vocab:
+        if meta["vocab_size"] != tokenizer.n_vocab or type(meta["vocab_size"]) is not int:
             raise ValueError("its vocab_size is not the tokenizer's")
         return meta, tokenizer, *splits
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # any field may be missing or wrong
         own = "" if s.dataset in ("python", "tinystories", "shakespeare") else " --input=YOUR_TEXT"
         what = "is not prepared" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
         raise UserError(f"{folder} {what}; make it by: python prepare.py --dataset={s.dataset}{own}") from None
@@ -400,9 +418,10 @@ def save_checkpoint(path, checkpoint):
         if path.name == "ckpt.pt" and path.exists():
             path.replace(path.with_name("ckpt_prev.pt"))
         temporary.replace(path)
-        with contextlib.suppress(OSError):  # flush the new names too, where the system can (Windows cannot)
+        if os.name == "posix":  # flush the new names too; Windows cannot
             folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
+            with contextlib.suppress(OSError):  # nor can some drives
+                os.fsync(folder)
             os.close(folder)
         return True
     except (OSError, RuntimeError) as error:
@@ -411,40 +430,59 @@ def save_checkpoint(path, checkpoint):
             temporary.unlink()  # half a file would keep a full disk full
         return False
 
+class Damaged(UserError):
+    """What a file holds is no sound checkpoint: not that it could not be read just now."""
+
 def load_checkpoint(path):
-    """A checkpoint's dict, on the CPU; UserError where the file is missing, damaged or not one of ours."""
+    """A checkpoint's dict, on the CPU; UserError where it cannot be read, Damaged where it is no sound one of ours."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not notice a flipped byte in a tensor
+            torn = archive.testzip()  # torch.load does not notice a flipped byte in a tensor
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if damaged or checkpoint["format"] != 1 or type(checkpoint.get("settings", {})) is not dict:
+        kinds = {"format": int, "model": dict, "config": dict, "tokenizer": dict, "settings": dict, "result": dict,
+                 "schedule": list, "log": list, "step": int}  # an older file may lack some
+        if torn or checkpoint["format"] != 1 or not all(isinstance(checkpoint.get(name, kind()), kind)
+                                                        for name, kind in kinds.items()):
             raise ValueError
         return checkpoint
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'out of memory'}") from None
     except Exception as error:  # a broken file makes torch and zipfile raise a dozen kinds
-        why = getattr(error, "strerror", None) or f"damaged, or no checkpoint of train.py ({type(error).__name__})"
-        raise UserError(f"{path} cannot be read: {why}") from None
+        raise Damaged(f"{path} is damaged, or no checkpoint of train.py ({type(error).__name__})") from None
 
 def newest_checkpoint(out_dir):
-    """The newest checkpoint in out_dir that can be read, None where there is no run. A damaged one is set aside."""
+    """The newest sound checkpoint in out_dir, None where there is no run. A damaged one is set aside, never deleted."""
     for path in (out_dir / "ckpt.pt", out_dir / "ckpt_prev.pt"):
         if path.exists():
             try:
                 return load_checkpoint(path)
-            except UserError as error:
+            except Damaged as error:
                 aside = path.rename(f"{path}.damaged-{time.time_ns()}")  # else the next save would replace it
                 say(f"warning: {error}; it is kept as {aside}")
     if any(out_dir.glob("*.pt*")):
-        raise UserError(f"{out_dir} holds a run that cannot be gone on with: --out_dir=FOLDER trains beside it, "
+        raise UserError(f"{out_dir} holds a run that cannot be resumed: --out_dir=FOLDER trains beside it, "
                         f"--overwrite=True trains anew")
+
+def restore(path, checkpoint, **parts):
+    """Load a checkpoint's state dicts into what they are named after; UserError where one does not fit."""
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(checkpoint[name])
+            for p, state in getattr(part, "state", {}).items():  # AdamW writes past the end of what is too short
+                if any(key != "step" and (value.shape[-p.dim():] != p.shape or not value.is_contiguous())
+                       for key, value in state.items()):
+                    raise ValueError("a moment of another shape")
+        except Exception as error:  # of a dozen kinds
+            raise UserError(f"{path} holds no {name} that fits: {' '.join(str(error).split())[:200]}") from None
 
 @contextlib.contextmanager
 def own_folder(out_dir, overwrite):
-    """Make out_dir and keep it to this process; the lock ends with the process, however that ends."""
+    """Make out_dir, without the old run if overwrite, and lock it: the system ends the lock with the process."""
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         file = open(out_dir / "lock", "a")
-    except OSError as error:
-        raise UserError(f"out_dir={out_dir} cannot be written: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"out_dir={out_dir} cannot be written: {getattr(error, 'strerror', error)}") from None
     with file:
         try:
             if os.name == "nt":
@@ -483,7 +521,7 @@ PEAK_FLOPS = {  # dense half-precision FLOP/s by a part of the card's name: the 
     "L4": 121e12, "A10": 125e12, "T4": 65e12, "V100": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
 
 def choose_device(s):
-    """Set s.device, s.dtype, s.compile, s.autocast and s.peak_flops; returns what was chosen and why, in words."""
+    """Set s.device, s.dtype, s.compile, s.autocast, s.peak_flops, and s.machine: what was chosen and why, in words."""
     name = s.device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try:
         s.device = torch.empty(1, device=name).device
@@ -505,7 +543,7 @@ def choose_device(s):
     peaks = [peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", card) and s.dtype != "float32"]
     s.peak_flops = peaks[0] if peaks else math.nan
     torch.set_float32_matmul_precision("high")  # TF32 for the float32 products that remain on a GPU
-    return f"{s.device} ({card}), {s.dtype} ({why}), torch.compile {'on' if s.compile else 'off'}"
+    s.machine = f"{s.device} ({card}), {s.dtype} ({why}), torch.compile {'on' if s.compile else 'off'}"
 
 def peak_memory(device):
     """GB: the most that tensors took on a GPU so far, or this process on a CPU."""
@@ -516,10 +554,6 @@ def peak_memory(device):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     return math.nan
 
-def printable(text):
-    """The text without control characters, by which it could steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-
 @contextlib.contextmanager
 def caught_signals():
     """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one leaves at once."""
@@ -527,7 +561,8 @@ def caught_signals():
         if caught:
             raise KeyboardInterrupt
         caught.append(signal.Signals(number).name)
-        os.write(2, b"\nstopping: a checkpoint is being saved (Ctrl-C again leaves at once, without it)\n")
+        with contextlib.suppress(OSError):  # the other end of a pipe had the signal too
+            os.write(2, b"\nstopping: a checkpoint is being saved (Ctrl-C again leaves at once, without it)\n")
 
     caught, before = [], {}
     with contextlib.suppress(ValueError):  # Python lets only the main thread take signals
@@ -549,27 +584,26 @@ def micro_step(model, batch, s, scaler, step, i):
     return loss.detach()
 
 def time_step(model, batch, s, scaler):
-    """Seconds of a step, by forward and backward passes of one micro-batch. Changes nothing that lasts."""
-    times = []
-    while len(times) < 4 or sum(times[1:]) < min(10, 3 * s.minutes):  # the first warms up, and may compile
+    """Seconds of a step, by passes of one micro-batch and steps of other optimizers at LR 0: nothing changes."""
+    passes, steps, optimizers = [], [], make_optimizers(model, s).values()
+    while len(passes) < 4 or sum(passes[1:]) < min(10, 3 * s.minutes):  # the first warms up, and may compile
         start = time.perf_counter()
         micro_step(model, batch, s, scaler, 0, 0).item()
-        times.append(time.perf_counter() - start)
+        passes.append(time.perf_counter() - start)
+        if len(steps) < 3:
+            model.zero_grad(set_to_none=False)  # zeros: unlike them, float16's first gradients may be infinite
+            with s.autocast():
+                for optimizer in optimizers:
+                    optimizer.step()
+            batch[0, 0].item()  # waits for the device
+            steps.append(time.perf_counter() - start - passes[-1])
     model.zero_grad()
-    return 1.03 * s.grad_accum_steps * statistics.median(times[1:])  # 0.03: the optimizer
+    return s.grad_accum_steps * statistics.median(passes[1:]) + min(steps)
 
 def differences(old, new):
     """What differs between two runs, in words; what an older file lacks does not."""
-    return "; ".join(f"{name} was {old[name]} and is now {value}" for name, value in new.items()
-                     if old.get(name, value) != value)
-
-def restore(path, checkpoint, **parts):
-    """Load a checkpoint's state dicts into what they are named after; UserError where one does not fit."""
-    for name, part in parts.items():
-        try:
-            part.load_state_dict(checkpoint[name])
-        except Exception as error:  # of a dozen kinds
-            raise UserError(f"{path} holds no {name} that fits: {' '.join(str(error).split())[:200]}") from None
+    return "; ".join(f"{name} was {old[name]!s:.99} and is now {value}" for name, value in new.items()
+                     if name in old and not (type(old[name]) is type(value) and old[name] == value))
 
 def train(**overrides):
     """
@@ -579,70 +613,81 @@ def train(**overrides):
     token) and bpb (bits per byte) as a dict. UserError, a ValueError, names a setting or a file that cannot be.
     Draws the weights and dropout from torch's global generator, which it seeds.
     """
-    started = time.monotonic()
-    given = {name: globals()[name] for name in SETTINGS} | overrides
-    s = SimpleNamespace(**{name: parse_setting(name, value) for name, value in given.items()})
+    raw = {name: globals()[name] for name in SETTINGS} | overrides
+    s = SimpleNamespace(**{name: parse_setting(name, value) for name, value in raw.items()})
     if s.minutes and s.max_steps:
         raise UserError("minutes and max_steps both say how long to train: give one of them")
     s.out_dir = s.out_dir or os.path.join("out", f"{s.dataset}-{s.size}")
-    settings, out_dir = vars(s).copy(), Path(s.out_dir)  # as they were set: below, None becomes a value
-    machine = choose_device(s)
-    meta, tokenizer, train_data, val_data = load_data(s)
-    shape = {name: value for name, value in settings.items() if name in asdict(TINY) and value is not None}
-    config = replace(SIZES[s.size], vocab_size=meta["vocab_size"], **shape)
-    T = config.max_seq_len
-    if min(len(train_data), len(val_data)) <= T:
-        raise UserError(f"dataset={s.dataset} has {len(train_data):,} and {len(val_data):,} tokens in train.bin and "
-                        f"val.bin, a window takes {T + 1:,}: prepare more text, or set a smaller max_seq_len")
+    given = vars(s).copy()  # as set: below, None becomes a value
+    s.started = STARTED if __name__ == "__main__" and "__file__" in globals() else time.monotonic()
+    choose_device(s)
+    data = load_data(s)
+    shape = {name: value for name, value in given.items() if hasattr(TINY, name) and value is not None}
+    config = replace(SIZES[s.size], vocab_size=data[1].n_vocab, **shape)
+    s.batch_size, s.grad_accum_steps = split_batch(s, SEQUENCES[s.size], config.max_seq_len)
+    if min(map(len, data[2:])) <= config.max_seq_len:
+        raise UserError(f"dataset={s.dataset} has {len(data[2]):,} and {len(data[3]):,} tokens in train.bin and "
+                        f"val.bin, a window takes {config.max_seq_len + 1:,}: prepare more text, or set a smaller "
+                        f"max_seq_len")
     torch.manual_seed(s.seed)
     model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
+    with caught_signals() as stopping, own_folder(Path(s.out_dir), s.overwrite):
+        return run(s, given, model, *data, stopping)
+
+def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
+    """The rest of train(), alone in out_dir: s the settings as they are now, `given` as they were set."""
+    config, out_dir, T = model.config, Path(s.out_dir), model.config.max_seq_len
+    sequences = s.batch_size * s.grad_accum_steps  # a step
+    tokens_per_step = sequences * T
     step_model = torch.compile(model) if s.compile else model  # evals and samples, of other shapes, stay eager
     optimizers = make_optimizers(model, s)
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
-    s.batch_size, s.grad_accum_steps = split_batch(s, SEQUENCES[s.size], T)
-    sequences = s.batch_size * s.grad_accum_steps  # a step
-    tokens_per_step = sequences * T
 
     # Go on with the run in out_dir if it is this one; or start from another's weights; or anew.
-    model_is = asdict(config) | {"the tokenizer's checksum": zlib.crc32(json.dumps(meta["tokenizer"]).encode())}
-    names = "lr lr_scale max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens init_from".split()
-    run_is = model_is | {name: settings[name] for name in names} | {
-        "optimizer": s.optimizer,
+    step, saved_step, best_val_loss, log = 0, None, math.inf, []  # log: the rows of log.csv
+    latest = {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}
+    same_model = asdict(config) | {"the tokenizer's checksum": zlib.crc32(json.dumps(meta["tokenizer"]).encode())}
+    names = "optimizer lr lr_scale max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens init_from"
+    same_run = same_model | {name: given[name] for name in names.split()} | {
         "batch_size x grad_accum_steps": sequences,
         "the data's checksum": "-".join(str(meta["splits"][split].get("crc32")) for split in ("train", "val"))}
-    step, best_val_loss, log = 0, math.inf, []  # log: the rows of log.csv
-    result = {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}  # the latest
     checkpoint = None if s.overwrite else newest_checkpoint(out_dir)
     if checkpoint:
-        if differ := differences(checkpoint.get("settings", {}), run_is):
+        if differ := differences(checkpoint.get("settings", {}), same_run):
             raise UserError(f"{out_dir} holds another run: {differ}. Use its settings to go on, --out_dir to train "
                             f"beside it, or --overwrite=True to train anew")
-        checkpoint["scaler"] = checkpoint.get("scaler") or scaler.state_dict()  # empty unless it was float16
-        restore(out_dir, checkpoint | (checkpoint["optimizer"] or {}), model=model, scaler=scaler, **optimizers)
-        step, s.max_steps, log = checkpoint["step"], checkpoint["max_steps"], checkpoint.get("log", [])
-        result, best_val_loss = checkpoint.get("result", result), checkpoint.get("best_val_loss", math.inf)
+        if not scaler.is_enabled() or not checkpoint.get("scaler"):  # which is empty unless it was float16
+            checkpoint["scaler"] = scaler.state_dict()
+        restore(out_dir, checkpoint, model=model, scaler=scaler)
+        restore(out_dir, checkpoint.get("optimizer"), **optimizers)
+        step = saved_step = checkpoint["step"]
+        s.max_steps, s.lr, s.warmup_steps = checkpoint["schedule"]
+        log, best_val_loss = checkpoint.get("log", []), checkpoint.get("best_val_loss", math.inf)
+        latest |= checkpoint.get("result", {})
     elif s.init_from:
         source = load_checkpoint(s.init_from)
-        if differ := differences(source.get("settings", {}) | {"dropout": s.dropout}, model_is):
+        if differ := differences(source.get("settings", {}) | {"dropout": s.dropout}, same_model):
             raise UserError(f"init_from={s.init_from} is another model: {differ}. Set its size and shape, and prepare "
                             f"the text with --tokenizer=data/NAME, the dataset that it was trained on")
         restore(s.init_from, source, model=model)
 
     # What is None takes the recipe's value, or what fits the time.
     n_params, blocks = (sum(p.numel() for p in part.parameters()) for part in (model, model.blocks))
-    recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale or LR_SCALES[s.optimizer])
     eval_windows = max(1, (min(s.eval_tokens or len(val_data), len(val_data)) - 1) // T)
-    eval_cost = eval_windows / sequences / 3  # in steps, of which a forward pass is a third
-    least_interval = math.ceil(10 * eval_cost)  # so that evals take a tenth of the time
-    if s.minutes and not checkpoint:
-        one_step = time_step(step_model, read_windows(train_data, np.arange(s.batch_size), config, s.device), s, scaler)
-        steps = (60 * s.minutes - (time.monotonic() - started)) / one_step  # were there no evals
-        s.max_steps = max(1, int((steps - 2 * eval_cost) / (1 + eval_cost / (s.eval_interval or least_interval))))
-    s.lr, s.max_steps = s.lr or recipe_lr, s.max_steps or recipe_steps
-    s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
+    eval_steps = eval_windows / sequences / 3  # the time of an eval, in steps, of which a forward pass is a third
+    least_interval = math.ceil(10 * eval_steps)  # steps between evals, so that these take a tenth of the time
+    if not checkpoint:
+        recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale or LR_SCALES[s.optimizer])
+        if s.minutes:
+            batch = read_windows(train_data, np.arange(s.batch_size), config, s.device)
+            step_time = time_step(step_model, batch, s, scaler)
+            steps = (60 * s.minutes - (time.monotonic() - s.started)) / step_time  # were there no evals
+            s.max_steps = max(1, int((steps - 2 * eval_steps) / (1 + eval_steps / (s.eval_interval or least_interval))))
+        s.lr, s.max_steps = s.lr or recipe_lr, s.max_steps or recipe_steps
+        s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), least_interval)
     tokens = s.max_steps * tokens_per_step
-    say(f"machine    {machine}\n"
+    say(f"machine    {s.machine}\n"
         f"model      {s.size}: {n_params:,} parameters, {blocks:,} of them in {config.n_layers} blocks of width "
         f"{config.d_model}; vocabulary {config.vocab_size:,}\n"
         f"data       {s.data_dir}/{s.dataset}: {len(train_data):,} tokens to train on, {len(val_data):,} to validate\n"
@@ -650,106 +695,103 @@ def train(**overrides):
         f"schedule   {s.max_steps:,} steps, {tokens:,} tokens: {tokens / len(train_data):.2f} epochs, "
         f"{tokens / n_params:.2f} tokens a parameter; eval every {s.eval_interval} steps\n"
         f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up, then a cosine to a tenth\n"
-        f"run        {s.out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}")
-    if checkpoint and step == s.max_steps:
+        f"run        {out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}")
+    if checkpoint and step >= s.max_steps:
         say("finished already: --overwrite=True trains anew")
     checkpoint = source = None  # their tensors are in the model now
 
-    def save(name):
+    def save(name, **changes):
         states = {key: optimizer.state_dict() for key, optimizer in optimizers.items()}
         return save_checkpoint(out_dir / name, {
             "format": 1, "model": model.state_dict(), "config": asdict(config), "tokenizer": meta["tokenizer"],
-            "settings": settings | run_is, "max_steps": s.max_steps, "step": step, "result": result, "log": log,
-            "best_val_loss": best_val_loss, "scaler": scaler.state_dict(),
-            "optimizer": states if name == "ckpt.pt" else None})
+            "settings": given | same_run, "schedule": [s.max_steps, s.lr, s.warmup_steps], "step": step, "log": log,
+            "result": latest, "best_val_loss": best_val_loss, "scaler": scaler.state_dict(),
+            "optimizer": states if name == "ckpt.pt" else None} | changes)
 
     # A turn of the loop looks at the model as it is after `step` steps (log, eval, save), then takes one more.
-    seconds_before = log[-1]["seconds"] if log else 0.0
-    bad_steps, written, saved, times = 0, 0, True, []  # written: rows; times: seconds of each step since a row
-    turn_started, longest_turn = time.monotonic(), 0.0
-    with caught_signals() as stopping, own_folder(out_dir, s.overwrite):
-        while True:
-            turn_started, turn = time.monotonic(), time.monotonic() - turn_started
-            longest_turn = max(longest_turn, turn)
-            due = step == s.max_steps or step % s.eval_interval == 0
-            if (due or step == 1 or step % s.log_interval == 0) and not (log and log[-1]["step"] == step):
-                step_time = sum(times) / len(times) if times else math.nan
-                speed = tokens_per_step / step_time
-                mfu = speed * flops_per_token(model) / s.peak_flops
-                row = {"step": step, "tokens": step * tokens_per_step, "loss": result["loss"], "val_loss": math.nan,
-                       "bpb": math.nan, "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": speed, "mfu": mfu,
-                       "memory": peak_memory(s.device), "seconds": seconds_before + time.monotonic() - started}
-                if times:
-                    say(f"step {step:,}/{s.max_steps:,} | {row['tokens'] / 1e6:.2f}M tokens | loss {row['loss']:.4f} | "
-                        f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {'' if math.isnan(mfu) else f'MFU {mfu:.1%} | '}"
-                        f"{row['memory']:.2f} GB | {timedelta(seconds=round((s.max_steps - step) * step_time))} to go")
-                    times = []
-                if due:
-                    evaluated = evaluate(model, val_data, eval_windows, s, tokenizer, stopping)
-                    if stopping:
-                        break
-                    row, result, val_loss = row | evaluated, result | evaluated, evaluated["val_loss"]
-                    say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
-                        f"{row['bpb']:.4f} bits per byte")
-                    if step and math.isfinite(val_loss):
-                        start = torch.tensor([[tokenizer.eot_token]], device=s.device)
-                        with s.autocast():
-                            ids = [int(token) for token in model.generate(start, 100, seed=s.seed)]
-                        text = printable(tokenizer.decode(ids).split("<|endoftext|>")[0]).strip()
-                        say("sample: " + re.sub(r"\n\s*\n", "\n", text) + "\n")
-                log.append(row)
-                written = write_log(out_dir / "log.csv", log, written)
-                if due and math.isfinite(val_loss):
-                    if step and val_loss < best_val_loss:
-                        best_before, best_val_loss = best_val_loss, val_loss
-                        if not save("best.pt"):  # before ckpt.pt: a run killed between the two comes here again
-                            best_val_loss = best_before
-                    saved = save("ckpt.pt")
-            if step == s.max_steps:
-                stopping.clear()
-                break
-            if s.stop_after and time.monotonic() - started + 1.5 * longest_turn > 60 * s.stop_after:
-                stopping.append(f"stop_after={s.stop_after}")
-            if stopping:
-                break
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    seconds_before, written, bad_steps = log[-1]["seconds"] if log else 0.0, 0, 0  # written: rows in log.csv
+    times, turn_started, longest_turn = [], s.started, 0.0  # times: seconds of each step since the last row
+    while True:
+        now = time.monotonic()
+        longest_turn, turn_started = max(longest_turn, now - turn_started), now
+        due = step >= s.max_steps or step % s.eval_interval == 0
+        if (due or step == 1 or step % s.log_interval == 0) and not (log and log[-1]["step"] == step):
+            step_time = sum(times) / len(times) if times else math.nan
+            speed = tokens_per_step / step_time
+            mfu = speed * flops_per_token(model) / s.peak_flops
+            row = {"step": step, "tokens": step * tokens_per_step, "loss": latest["loss"], "val_loss": math.nan,
+                   "bpb": math.nan, "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": speed, "mfu": mfu,
+                   "memory": peak_memory(s.device), "seconds": seconds_before + time.monotonic() - s.started}
+            if times:
+                say(f"step {step:,}/{s.max_steps:,} | {row['tokens'] / 1e6:.2f}M tokens | loss {row['loss']:.4f} | "
+                    f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {'' if math.isnan(mfu) else f'MFU {mfu:.1%} | '}"
+                    f"{row['memory']:.2f} GB | {timedelta(seconds=round((s.max_steps - step) * step_time))} to go")
+                times = []
+            if due:
+                evaluated = evaluate(model, val_data, eval_windows, s, tokenizer, stopping)
+                if stopping:
+                    break
+                row, latest, val_loss = row | evaluated, latest | evaluated, evaluated["val_loss"]
+                say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
+                    f"{row['bpb']:.4f} bits per byte")
+            log.append(row)
+            written = write_log(out_dir / "log.csv", log, written)
+            if due and math.isfinite(val_loss):
+                if step:
+                    start = torch.tensor([[tokenizer.eot_token]], device=s.device)
+                    with s.autocast():
+                        ids = [int(token) for token in model.generate(start, 100, seed=s.seed)]
+                    text = tokenizer.decode(ids).split("<|endoftext|>")[0].strip()
+                    say("sample: " + re.sub(r"\n\s*\n", "\n", text) + "\n")
+                # best.pt first: a run killed between the two saves comes here again.
+                if step and val_loss < best_val_loss and save("best.pt", best_val_loss=val_loss):
+                    best_val_loss = val_loss
+                saved_step = step if save("ckpt.pt") else saved_step
+        margin = 1.5 * longest_turn + min(10, 6 * (s.stop_after or 0))  # seconds
+        if s.stop_after and step < s.max_steps and now - s.started + margin > 60 * s.stop_after:
+            stopping.append(f"stop_after={s.stop_after}")
+        if stopping or step >= s.max_steps:
+            break
 
-            step_started = time.perf_counter()
-            for group in [group for optimizer in optimizers.values() for group in optimizer.param_groups]:
-                group["lr"] = lr_at(step, s)
-            starts = window_starts(len(train_data), T, s.seed, step * sequences, sequences)
-            batch = read_windows(train_data, starts, config, s.device)  # (sequences, T + 1)
-            losses = [micro_step(step_model, micro_batch, s, scaler, step, i)
-                      for i, micro_batch in enumerate(batch.split(s.batch_size)) if not stopping]
-            if stopping:
-                break  # the unfinished step is dropped: a resumed run does it again
-            for optimizer in optimizers.values():
-                scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), s.grad_clip or math.inf)
-            loss, norm = torch.stack((sum(losses), norm)).tolist()  # the step's one wait for the device
-            # In float16 the scaler skips by itself a step whose gradients overflowed, and lowers its scale.
-            if math.isfinite(loss) and (math.isfinite(norm) or scaler.get_scale() > 1):
-                with s.autocast():  # Muon's products
-                    for optimizer in optimizers.values():
-                        scaler.step(optimizer)
-                bad_steps = 0
-            else:
-                say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}, lr {lr_at(step, s):.2e}: skipped")
-                bad_steps += 1
-                if bad_steps == 10:
-                    raise UserError(f"ten steps in a row were not finite, to {step + 1} at lr {lr_at(step, s):.2e}: "
-                                    f"try a smaller lr, or float32; {out_dir} keeps the last sound checkpoint")
-            scaler.update()
-            model.zero_grad()
-            step, result["loss"] = step + 1, loss
-            times.append(time.perf_counter() - step_started)
-        if stopping and not bad_steps:
-            saved = save("ckpt.pt")
-    if not saved:
-        raise UserError(f"out_dir={s.out_dir}: the last checkpoint could not be saved; make room and run this again")
+        step_started = time.perf_counter()
+        for group in groups:
+            group["lr"] = lr_at(step, s)
+        starts = window_starts(len(train_data), T, s.seed, step * sequences, sequences)
+        batch = read_windows(train_data, starts, config, s.device)  # (sequences, T + 1)
+        losses = [micro_step(step_model, micro_batch, s, scaler, step, i)
+                  for i, micro_batch in enumerate(batch.split(s.batch_size)) if not stopping]
+        if stopping:
+            break  # the unfinished step is dropped: a resumed run does it again
+        for optimizer in optimizers.values():
+            scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), s.grad_clip or math.inf)
+        loss, norm = torch.stack((sum(losses), norm)).tolist()  # the step's one wait for the device
+        if math.isfinite(loss) and math.isfinite(norm):
+            with s.autocast():  # Muon's products
+                for optimizer in optimizers.values():
+                    optimizer.step()
+            bad_steps = 0
+        elif not math.isfinite(loss) or scaler.get_scale() <= 1:  # else float16's scaler tries a lower scale
+            bad_steps += 1
+            say(f"warning: loss {loss}, gradient norm {norm} in step {step + 1}, lr {lr_at(step, s):.2e}: skipped")
+        if bad_steps == 10:
+            raise UserError(f"ten steps in a row were not finite, to step {step + 1} at lr {lr_at(step, s):.2e}: try a "
+                            f"smaller lr, or float32; {out_dir} keeps the last sound checkpoint, of step {saved_step}")
+        scaler.update()
+        model.zero_grad()
+        step, latest["loss"] = step + 1, loss
+        times.append(time.perf_counter() - step_started)
+
+    if saved_step != step and not bad_steps and save("ckpt.pt"):
+        saved_step = step
+    if saved_step != step and step >= s.max_steps:
+        raise UserError(f"{out_dir}: the end could not be saved, its checkpoint is of step {saved_step}; make room, or "
+                        f"where the loss is not finite set a smaller lr, and run this again")
     again = "without --overwrite the same command" if s.overwrite else "the same command (or cell)"
-    say(f"{stopping[0]}: stopped at step {step:,}; {again} goes on from there" if stopping else
-        f"finished: python sample.py {s.out_dir} writes text")
-    return {"step": step, "tokens": step * tokens_per_step} | result
+    say(f"finished: python sample.py {out_dir} writes text" if step >= s.max_steps else
+        f"{stopping[0]}: stopped at step {step:,}; {again} goes on from step {saved_step}")
+    return {"step": step, "tokens": step * tokens_per_step} | latest
 
 if __name__ == "__main__":
     try:
