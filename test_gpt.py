@@ -560,6 +560,27 @@ def test_a_folder_that_goes_away_for_a_while_is_told_and_saved_to_when_it_is_bac
     assert_same_run(tmp_path / "drive", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("without", ["", "log", "result", "best_val_loss", "scaler", "settings", "config.mlp_ratio",
+                                     "config.bias", "settings.seed", "settings.eval_tokens"])
+def test_files_of_the_first_version_load_for_ever(tmp_path, without):
+    """assets/v1: a dataset, and step 10 of 20 of a run on it, also without fields and with fields to come."""
+    given = dict(size="toy", d_model=16, n_heads=2, max_seq_len=32, max_steps=20, eval_interval=10, device="cpu",
+                 dataset="readme", data_dir=tmp_path, out_dir=tmp_path / "run")
+    shutil.copytree(HERE / "assets" / "v1" / "readme", tmp_path / "readme")
+    meta = json.loads((tmp_path / "readme" / "meta.json").read_text())
+    (tmp_path / "readme" / "meta.json").write_text(json.dumps(meta | {"license": "unknown as yet"}))
+    checkpoint = T.load_checkpoint(HERE / "assets" / "v1" / "ckpt.pt") | {"new": 1}
+    checkpoint["config"]["rotary"] = checkpoint["settings"]["schedule"] = None
+    part, _, field = without.rpartition(".")
+    (checkpoint[part] if part else checkpoint).pop(field, None)
+    (tmp_path / "run").mkdir()
+    torch.save(checkpoint, tmp_path / "run" / "ckpt.pt")
+    model, tokenizer = load(tmp_path / "run")
+    assert tokenizer.decode(tokenizer.encode("A GPT trainer")) == "A GPT trainer" and model.config.d_model == 16
+    result = train(**given)
+    assert result["step"] == 20 and result["val_loss"] == pytest.approx(3.2469, abs=0.01)
+
+
 def test_another_projects_weights_are_refused_with_a_reason(tmp_path):
     nanogpt = {"model": {"transformer.wte.weight": torch.zeros(3, 3)}, "model_args": {"n_layer": 1}, "iter_num": 5}
     for name, thing in (("nanogpt.pt", nanogpt), ("list.pt", [1, 2]), ("tensor.pt", torch.zeros(3))):

@@ -499,21 +499,13 @@ def own_folder(out_dir, overwrite):
             (out_dir / name).unlink(missing_ok=True)
         yield
 
-def write_log(path, log, written):
-    """
-    Add to log.csv the rows of log, each a dict of numbers, past the first `written`; with 0 make the file anew.
-    Returns the rows that are in it: 0 where it could not be written, so that the next time tries all of them.
-    """
-    try:
-        with open(path, "a" if written else "w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if not written:
-                writer.writerow(log[0])
-            for row in log[written:]:  # a NaN (no eval at this step, no known peak) stays empty
-                writer.writerow("" if x != x else x if type(x) is int else f"{x:.8g}" for x in row.values())
-        return len(log)
-    except OSError:
-        return 0
+def write_log(path, log):
+    """Write log.csv: the rows of a checkpoint's log, dicts of numbers; a NaN (no eval, no known peak) stays empty."""
+    with contextlib.suppress(OSError), open(path, "w", newline="") as file:  # a full disk: the next save tries again
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows(log[:1])  # its keys
+        for row in log:
+            writer.writerow("" if x != x else x if type(x) is int else f"{x:.8g}" for x in row.values())
 
 # ---- The machine ------------------------------------------------------------------------------------------------
 PEAK_FLOPS = {  # dense half-precision FLOP/s by a part of the card's name: the makers' data sheets
@@ -701,16 +693,19 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     checkpoint = source = None  # their tensors are in the model now
 
     def save(name, **changes):
-        states = {key: optimizer.state_dict() for key, optimizer in optimizers.items()}
-        return save_checkpoint(out_dir / name, {
+        checkpoint = {
             "format": 1, "model": model.state_dict(), "config": asdict(config), "tokenizer": meta["tokenizer"],
-            "settings": given | same_run, "schedule": [s.max_steps, s.lr, s.warmup_steps], "step": step, "log": log,
-            "result": latest, "best_val_loss": best_val_loss, "scaler": scaler.state_dict(),
-            "optimizer": states if name == "ckpt.pt" else None} | changes)
+            "settings": given | same_run, "schedule": [s.max_steps, s.lr, s.warmup_steps], "step": step,
+            "result": latest, "best_val_loss": best_val_loss, "scaler": scaler.state_dict()} | changes
+        if name == "ckpt.pt":  # what best.pt, which is never resumed, need not hold
+            write_log(out_dir / "log.csv", log)
+            states = {key: optimizer.state_dict() for key, optimizer in optimizers.items()}
+            checkpoint |= {"log": log, "optimizer": states}
+        return save_checkpoint(out_dir / name, checkpoint)
 
     # A turn of the loop looks at the model as it is after `step` steps (log, eval, save), then takes one more.
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
-    seconds_before, written, bad_steps = log[-1]["seconds"] if log else 0.0, 0, 0  # written: rows in log.csv
+    seconds_before, bad_steps = log[-1]["seconds"] if log else 0.0, 0
     times, turn_started, longest_turn = [], s.started, 0.0  # times: seconds of each step since the last row
     while True:
         now = time.monotonic()
@@ -736,7 +731,6 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
                 say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
                     f"{row['bpb']:.4f} bits per byte")
             log.append(row)
-            written = write_log(out_dir / "log.csv", log, written)
             if due and math.isfinite(val_loss):
                 if step:
                     start = torch.tensor([[tokenizer.eot_token]], device=s.device)
