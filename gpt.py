@@ -78,6 +78,8 @@ def load(path, device="cpu"):
         tokenizer = Tokenizer(checkpoint["tokenizer"])
         if config.n_layers > len(checkpoint["model"]) or tokenizer.encoding.n_vocab > config.vocab_size:
             raise ValueError("more layers or tokens than weights")
+        if not all(p.is_contiguous() for p in checkpoint["model"].values()):
+            raise ValueError("a few numbers stretched to a large tensor")
         with torch.device("meta"):  # takes no memory: a file that claims more than it holds is found out below
             model = GPT(config)
         model.load_state_dict(checkpoint["model"], assign=True)

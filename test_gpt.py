@@ -972,6 +972,20 @@ def test_a_file_that_claims_another_model_than_it_holds_is_refused_at_once(runs,
     assert time.monotonic() - started < 5
 
 
+def test_a_small_file_that_stretches_a_number_to_a_trillion_weights_is_refused_at_once(runs, tmp_path):
+    checkpoint = T.load_checkpoint(str(runs / "out" / "bytes" / "best.pt"))
+    config = GPTConfig(vocab_size=10**6, d_model=10**6, n_heads=1, n_layers=1)
+    with torch.device("meta"):
+        names = {name: p.shape for name, p in GPT(config).state_dict().items()}
+    weights = {name: torch.zeros(1).expand(shape) for name, shape in names.items()}
+    torch.save(checkpoint | {"config": vars(config), "model": weights}, tmp_path / "claims.pt")
+    assert os.path.getsize(tmp_path / "claims.pt") < 100_000
+    started = time.monotonic()
+    with pytest.raises(UserError, match="claims.pt does not hold the model"):
+        load(tmp_path / "claims.pt")
+    assert time.monotonic() - started < 1
+
+
 def test_decode_takes_any_ids(runs):
     for name in ("bytes", "chars"):
         _, tokenizer = load(runs / "out" / name)

@@ -613,18 +613,17 @@ def train(**overrides):
     given = vars(s).copy()  # as set: below, None becomes a value
     s.started = STARTED if __name__ == "__main__" and "__file__" in globals() else time.monotonic()
     choose_device(s)
-    data = load_data(s)
+    meta, tokenizer, train_data, val_data = load_data(s)
     shape = {name: value for name, value in given.items() if hasattr(TINY, name) and value is not None}
-    config = replace(SIZES[s.size], vocab_size=data[1].n_vocab, **shape)
+    config = replace(SIZES[s.size], vocab_size=tokenizer.n_vocab, **shape)
     s.batch_size, s.grad_accum_steps = split_batch(s, SEQUENCES[s.size], config.max_seq_len)
-    if min(map(len, data[2:])) <= config.max_seq_len:
-        raise UserError(f"dataset={s.dataset} has {len(data[2]):,} and {len(data[3]):,} tokens in train.bin and "
-                        f"val.bin, a window takes {config.max_seq_len + 1:,}: prepare more text, or set a smaller "
-                        f"max_seq_len")
+    if min(len(train_data), len(val_data)) <= config.max_seq_len:
+        raise UserError(f"dataset={s.dataset} has {len(train_data):,} and {len(val_data):,} tokens to train and to validate "
+                        f"on; a window takes {config.max_seq_len + 1:,}: prepare more text or set a smaller max_seq_len")
     torch.manual_seed(s.seed)
     model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
     with caught_signals() as stopping, own_folder(Path(s.out_dir), s.overwrite):
-        return run(s, given, model, *data, stopping)
+        return run(s, given, model, meta, tokenizer, train_data, val_data, stopping)
 
 def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     """The rest of train(), alone in out_dir: s the settings as they are now, `given` as they were set."""
@@ -742,9 +741,10 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
                 if step and val_loss < best_val_loss and save("best.pt", best_val_loss=val_loss):
                     best_val_loss = val_loss
                 saved_step = step if save("ckpt.pt") else saved_step
-        margin = 1.5 * longest_turn + min(10, 6 * (s.stop_after or 0))  # seconds
-        if s.stop_after and step < s.max_steps and now - s.started + margin > 60 * s.stop_after:
-            stopping.append(f"stop_after={s.stop_after}")
+        if s.stop_after and step < s.max_steps:
+            margin = 1.5 * longest_turn + min(10, 6 * s.stop_after)  # seconds: what a step, an eval and two saves take
+            if time.monotonic() - s.started + margin > 60 * s.stop_after:
+                stopping.append(f"stop_after={s.stop_after}")
         if stopping or step >= s.max_steps:
             break
 
