@@ -618,8 +618,8 @@ def train(**overrides):
     config = replace(SIZES[s.size], vocab_size=tokenizer.n_vocab, **shape)
     s.batch_size, s.grad_accum_steps = split_batch(s, SEQUENCES[s.size], config.max_seq_len)
     if min(len(train_data), len(val_data)) <= config.max_seq_len:
-        raise UserError(f"dataset={s.dataset} has {len(train_data):,} and {len(val_data):,} tokens to train and to validate "
-                        f"on; a window takes {config.max_seq_len + 1:,}: prepare more text or set a smaller max_seq_len")
+        raise UserError(f"dataset {s.dataset} has {len(train_data):,} tokens to train, {len(val_data):,} to validate; "
+                        f"a window takes {config.max_seq_len + 1:,}: prepare more text or set a smaller max_seq_len")
     torch.manual_seed(s.seed)
     model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
     with caught_signals() as stopping, own_folder(Path(s.out_dir), s.overwrite):
