@@ -359,7 +359,7 @@ SETTINGS = {  # how each is read, what it must be in words, and the test of that
 def read_setting(name, value):
     """Return a setting's value, given as text or in its type; raise UserError for one that it cannot have."""
     if name not in SETTINGS:
-        near = (difflib.get_close_matches(name, SETTINGS, 1) or [f"input={name}"])[0]
+        near = (difflib.get_close_matches(name.split("=")[0], SETTINGS, 1) or [f"input={name}"])[0]
         raise UserError(f"there is no setting {name}; did you mean --{near}?")
     if value is None and globals()[name] is None:
         return None
@@ -420,7 +420,7 @@ def read_command_line():
                             help=f"{comments[name]} [{globals()[name]}]", **values)
     known, unknown = parser.parse_known_args()
     sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
-    return vars(known) | {flag.split("=")[0].lstrip("-"): None for flag in unknown}
+    return vars(known) | {flag.split("=")[0][2:] if flag.startswith("--") else flag: None for flag in unknown}
 
 
 if __name__ == "__main__":

@@ -1131,10 +1131,11 @@ def test_without_a_run_it_says_how_to_make_one(tmp_path, monkeypatch):
 # Bad input, of every script: a command, and what its one line must name
 
 BAD_COMMANDS = """
-train --lrr=1                              did you mean lr?
-train --sise=toy                           did you mean size?
-train size=toy                             size
-train toy                                  toy
+train --lrr=1                              did you mean --lr?
+train --sise=toy                           did you mean --size?
+train size=toy                             did you mean --size?
+train minutes=1                            did you mean --minutes?
+train toy                                  there is no setting toy
 train --size=smal                          size must be toy, tiny, small or medium
 train --size=                              size
 train --optimizer=sgd                      optimizer
@@ -1275,6 +1276,8 @@ prepare --val_fraction=nan                 val_fraction
 prepare --val_fraction=1                   val_fraction
 prepare --overwrite=maybe                  overwrite
 prepare my.txt                             did you mean --input=my.txt?
+prepare input=my.txt                       did you mean --input?
+prepare dataset=python                     did you mean --dataset?
 prepare --inp=x                            did you mean --input?
 prepare --tokenizer                        tokenizer
 prepare --tokenizer=data                   tokenizer

@@ -98,8 +98,8 @@ class UserError(ValueError):
 def parse_setting(name, value):
     """A setting's value in its own type, from a flag's text or from Python; UserError where it cannot be."""
     if name not in SETTINGS:
-        near = "".join(f", did you mean {word}?" for word in difflib.get_close_matches(name, SETTINGS, n=1))
-        raise UserError(f"there is no setting {name}{near} (python train.py --help lists them)")
+        near = difflib.get_close_matches(name.split("=")[0], SETTINGS, n=1)
+        raise UserError(f"there is no setting {name}{f', did you mean --{near[0]}?' if near else ''} (see --help)")
     if globals()[name] is None and value in (None, "None"):
         return None
     kind, expected, valid = SETTINGS[name]
@@ -120,7 +120,7 @@ def command_line():
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="X",
                             help=f"{comments.get(name, '')} [{globals()[name]}]".replace("%", "%%"))
     given, unknown = parser.parse_known_args()
-    return vars(given) | {flag.split("=")[0].lstrip("-"): None for flag in unknown}
+    return vars(given) | {flag.split("=")[0][2:] if flag.startswith("--") else flag: None for flag in unknown}
 
 # ---- Sizes: one architecture, four widths and depths ------------------------------------------------------------
 @dataclass(frozen=True)
