@@ -37,7 +37,7 @@ class Tokenizer:
     def encode(self, text):
         """list[int]; the text `<|endoftext|>` is one token. UserError: a character that a char tokenizer lacks."""
         if self.characters is not None:
-            for character in set(text.replace("<|endoftext|>", "")) - self.characters:  # tiktoken would panic
+            for character in sorted(set(text.replace("<|endoftext|>", "")) - self.characters):  # tiktoken would panic
                 raise UserError(f"the tokenizer has no token for {character!r} (U+{ord(character):04X}): "
                                 f"it knows the {len(self.characters)} characters of its training text")
         return self.encoding.encode(text, allowed_special="all")
@@ -116,6 +116,10 @@ def predict_loss(n_params, tokens):
     return 1.69 + 406.4 / n_params**0.34 + 410.7 / tokens**0.28
 
 
+def time_text(hours):
+    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min"
+
+
 def describe(size, config, mfu=0.4, optimizer="muon"):
     """What follows from a size: a dict from labels to text, which is "" beside a heading. Builds no weights."""
     with torch.device("meta"):
@@ -140,7 +144,7 @@ def describe(size, config, mfu=0.4, optimizer="muon"):
         "recipe": "",
         "  training FLOPs a token": f"{flops / 1e6:,.1f} M",
         "  Chinchilla tokens: 20 a parameter": f"{tokens / 1e6:,.1f} M",
-        "  loss to expect, nats a token": f"{predict_loss(n_params, tokens):.2f}",
+        "  loss to expect, nats a token": f"{predict_loss(n_params, tokens):.2f}" if n_params >= 44e6 else "unknown",
         f"  peak learning rate of {optimizer}": f"{lr:.2e}",
         "  batch: sequences x context": f"{sequences} x {T:,}",
         "  tokens a step": f"{sequences * T:,}",
@@ -157,7 +161,8 @@ def describe(size, config, mfu=0.4, optimizer="muon"):
     for card, price in PRICES.items():
         peak = train.PEAK_FLOPS[card]
         hours = flops * tokens / (mfu * peak) / 3600
-        table[f"  {card}: {peak / 1e12:.0f} TFLOP/s, ${price:.2f} an hour"] = f"{hours:,.2f} h, ${price * hours:,.2f}"
+        label = f"  {card}: {peak / 1e12:.0f} TFLOP/s, ${price:.2f} an hour"
+        table[label] = f"{time_text(hours)}, ${price * hours:,.2f}"
     return table
 
 
@@ -222,8 +227,8 @@ def main():
     print("""
 Activations: what autograd keeps, without dropout, not compiled. 1 MB is 1e6 bytes. Prices and the share of the peak
 are assumptions; toy and tiny reach far less. The loss is 1.69 + 406.4 / parameters^0.34 + 410.7 / tokens^0.28
-(Hoffmann et al. 2022, equation 10), fitted to 70M to 16B parameters on MassiveText in a vocabulary of 32,000: smaller
-models are extrapolated, another text or tokenizer cannot be compared. Besiroglu et al. 2024 made another fit.""")
+(Hoffmann et al. 2022, equation 10), fitted to 44M to 16B parameters on MassiveText in a vocabulary of 32,000: another
+text or tokenizer cannot be compared. Besiroglu et al. 2024 made another fit.""")
 
 
 if __name__ == "__main__":

@@ -412,7 +412,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_to_the_same_bits(home, tmp_
             process.send_signal(how)
             break
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0 and f"{how.name}: stopped at step" in output and "goes on from step" in output
+    assert process.returncode == 128 + how and f"{how.name}: stopped at step" in output and "goes on from step" in output
     step = T.load_checkpoint(tmp_path / "a" / "ckpt.pt")["step"]
     assert 10 <= step < 40
     assert f"goes on at step {step}" in run("train.py", *flags(**given, out_dir=tmp_path / "a"), cwd=home).stdout
@@ -633,10 +633,21 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+def test_overwrite_removes_nothing_before_all_that_may_fail_has_been_tried(runs, tmp_path):
+    given = dict(SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=4, out_dir=tmp_path / "run")
+    train(**given)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
+    for wrong in ({"init_from": tmp_path / "bst.pt"}, {"init_from": runs / "out" / "chars" / "best.pt"},
+                  {"init_from": tmp_path / "run" / "best.pt"}, {"init_from": tmp_path / "run"}, {"n_heads": 5}):
+        with pytest.raises(UserError):
+            train(**given | wrong, overwrite=True)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before and len(before) == 3
+
+
 def test_init_from_starts_a_new_run_from_another_runs_weights(home, tmp_path, monkeypatch):
     monkeypatch.chdir(home)
     train(**SMALL_RUN, max_steps=40, out_dir=tmp_path / "base")
-    train(**SMALL_RUN, max_steps=5, init_from=tmp_path / "base" / "best.pt", out_dir=tmp_path / "fine", seed=2)
+    train(**SMALL_RUN, max_steps=5, init_from=tmp_path / "base", out_dir=tmp_path / "fine", seed=2)
     assert rows(tmp_path / "fine")[0]["val_loss"] == rows(tmp_path / "base")[-1]["val_loss"]
     with pytest.raises(UserError, match="init_from.*d_model"):
         train(**SMALL_RUN | dict(d_model=64), init_from=tmp_path / "base" / "best.pt", out_dir=tmp_path / "other")
@@ -917,7 +928,7 @@ def test_a_size_of_ones_own_takes_the_flags(call):
     flops = 6 * (n_params - (32_000 + 256) * 512) + 12 * 4 * 512 * 256  # a token
     assert table["training FLOPs a token"] == [f"{flops / 1e6:,.1f}", "M"] and "25% of a card's peak" in printed
     hours = flops * 20 * n_params / (0.25 * 312e12) / 3600
-    assert table["A100: 312 TFLOP/s, $1.80 an hour"] == [f"{hours:,.2f}", "h,", f"${1.8 * hours:,.2f}"]
+    assert table["A100: 312 TFLOP/s, $1.80 an hour"] == [f"{60 * hours:,.1f}", "min,", f"${1.8 * hours:,.2f}"]
     assert "MassiveText" in printed and "Besiroglu" in printed
 
 
@@ -1214,7 +1225,7 @@ train --out_dir=dead                       out_dir=dead cannot be written
 train --out_dir=file/deeper                out_dir=file/deeper cannot be written
 train --out_dir=                           out_dir
 train --init_from=no.pt                    no.pt cannot be read
-train --init_from=out                      out cannot be read
+train --init_from=out                      out/best.pt cannot be read
 train --init_from=data/bytes/train.bin     train.bin is damaged, or no checkpoint of train.py
 train --init_from=empty.txt                empty.txt is damaged, or no checkpoint of train.py
 train --init_from=out/chars/best.pt        init_from=out/chars/best.pt is another model
