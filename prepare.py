@@ -8,12 +8,15 @@
 In this order: where text comes from, how it is read, how a tokenizer is trained on it, how it becomes tokens, and how
 these are put in place. No text is ever held as a whole, so it may be larger than memory.
 """
-import argparse, base64, bz2, contextlib, difflib, glob, gzip, heapq, http.client, io, itertools, json, lzma, math, os
-import re, shlex, shutil, sys, sysconfig, time, urllib.request, zlib
+import argparse, base64, bz2, contextlib, difflib, glob, gzip, hashlib, heapq, http.client, io, itertools, json, lzma
+import math, os, re, shlex, shutil, signal, sys, sysconfig, time, urllib.error, urllib.request, zlib
 from collections import Counter, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+
+if __name__ == "__main__" and "__file__" in globals():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until prepare() sees to it, Ctrl-C leaves without a traceback
 
 import numpy as np
 import regex  # re with \p{L}; tiktoken brings it
@@ -85,8 +88,31 @@ def find_input(items):
     return list(paths.values())
 
 
+class Redirect(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect, but not away from HTTPS, and keeps the file's SHA-256, which Hugging Face tells with it."""
+    sha256 = ""
+
+    def redirect_request(self, request, file, code, message, headers, url):
+        self.sha256 = headers.get("X-Linked-ETag", "").strip('"')
+        if request.type == "https" and not url.startswith("https:"):
+            raise urllib.error.URLError(f"it redirects to {url}, which is not HTTPS")
+        return super().redirect_request(request, file, code, message, headers, url)
+
+
+def sha256_of(path):
+    """Return a file's SHA-256 in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def download(url, path):
-    """Fetch url to path and return path. A broken download goes on where it stopped; a complete one is kept."""
+    """
+    Fetch url to path and return path. A broken download goes on where it stopped; a complete one is kept, if its length
+    and, where the source tells one, its SHA-256 are right.
+    """
     if os.path.exists(path):
         return path
     part = Path(path + ".part")
@@ -96,16 +122,20 @@ def download(url, path):
         have = part.stat().st_size if part.exists() else 0
         print(f"downloading {url}: attempt {attempt + 1}, from byte {have:,}", flush=True)
         try:
-            request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            redirect, request = Redirect(), urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
+            with urllib.request.build_opener(redirect).open(request, timeout=60) as answer:
                 with open(part, "ab" if answer.status == 206 else "wb") as file:  # not 206: all of it comes
                     size = file.tell() + int(answer.headers["Content-Length"])
                     while file.write(answer.read(1 << 20)):
                         progress(f"downloaded {file.tell() / 1e6:,.0f} of {size / 1e6:,.0f} MB")
-            if part.stat().st_size == size:
+            if part.stat().st_size != size:
+                problem = f"{part.stat().st_size:,} of {size:,} bytes came"
+            elif len(redirect.sha256) == 64 and sha256_of(part) != redirect.sha256:
+                problem = f"the SHA-256 is not {redirect.sha256}"
+                part.unlink()
+            else:
                 part.rename(path)
                 return path
-            problem = f"{part.stat().st_size:,} of {size:,} bytes came"
         except (OSError, http.client.HTTPException) as error:
             problem = error
             if getattr(error, "code", 0) == 416:  # what is here is not the beginning of what is there
@@ -419,6 +449,7 @@ def read_command_line():
         parser.add_argument("--" + name, default=argparse.SUPPRESS, metavar="X",
                             help=f"{comments[name]} [{globals()[name]}]", **values)
     known, unknown = parser.parse_known_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark
     return vars(known) | {flag.split("=")[0][2:] if flag.startswith("--") else flag: None for flag in unknown}
 
