@@ -446,8 +446,8 @@ def load_checkpoint(path):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         kinds = {"format": int, "model": dict, "config": dict, "tokenizer": dict, "settings": dict, "result": dict,
                  "schedule": list, "log": list, "step": int}  # an older file may lack some
-        if torn or checkpoint["format"] != 1 or not all(isinstance(checkpoint.get(name, kind()), kind)
-                                                        for name, kind in kinds.items()):
+        if torn or not isinstance(checkpoint, dict) or checkpoint["format"] != 1 or not all(
+                isinstance(checkpoint.get(name, kind()), kind) for name, kind in kinds.items()):
             raise ValueError
         return checkpoint
     except (OSError, MemoryError) as error:
