@@ -19,7 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 STARTED = time.monotonic()  # before torch is imported, which takes seconds that stop_after counts
-if __name__ == "__main__" and "__file__" in globals():
+AS_SCRIPT = __name__ == "__main__" and "__file__" in globals()  # neither imported nor pasted into a notebook's cell
+if AS_SCRIPT:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until train() sees to it, Ctrl-C leaves without a traceback
 import numpy as np
 import tiktoken
@@ -478,7 +479,7 @@ def restore(path, checkpoint, **parts):
                        for key, value in state.items()):
                     raise ValueError("a moment of another shape")
         except Exception as error:  # of a dozen kinds
-            raise UserError(f"{path} holds no {name} that fits: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"{path} holds no {name} that fits: {error!s:.200}") from None
 
 @contextlib.contextmanager
 def own_folder(out_dir):
@@ -614,7 +615,7 @@ def train(**overrides):
         raise UserError("minutes and max_steps both say how long to train: give one of them")
     s.out_dir = s.out_dir or os.path.join("out", f"{s.dataset}-{s.size}")
     given = vars(s).copy()  # as set: below, None becomes a value
-    s.started = STARTED if __name__ == "__main__" and "__file__" in globals() else time.monotonic()
+    s.started = STARTED if AS_SCRIPT else time.monotonic()
     choose_device(s)
     meta, tokenizer, train_data, val_data = load_data(s)
     shape = {name: value for name, value in given.items() if hasattr(TINY, name) and value is not None}
@@ -639,6 +640,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
 
     # Go on with the run in out_dir if it is this one; or start from another's weights; or anew.
+    turn_started = time.monotonic()  # the first turn is reading a checkpoint, which tells how long a save may take
     step, saved_step, best_val_loss, log = 0, None, math.inf, []  # log: the rows of log.csv
     latest = {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}
     same_model = asdict(config) | {"the tokenizer's checksum": zlib.crc32(json.dumps(meta["tokenizer"]).encode())}
@@ -713,7 +715,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     # A turn of the loop looks at the model as it is after `step` steps (log, eval, save), then takes one more.
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     seconds_before, bad_steps = log[-1]["seconds"] if log else 0.0, 0
-    times, turn_started, longest_turn = [], s.started, 0.0  # times: seconds of each step since the last row
+    times, longest_turn = [], 0.0  # times: seconds of each step since the last row
     while True:
         now = time.monotonic()
         longest_turn, turn_started = max(longest_turn, now - turn_started), now
@@ -797,8 +799,8 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
 
 if __name__ == "__main__":
     try:
-        result = train(**(command_line() if "__file__" in globals() else {}))  # a notebook's cell has no command line
-        if result["stopped"] in ("SIGINT", "SIGTERM") and "__file__" in globals():
+        result = train(**(command_line() if AS_SCRIPT else {}))  # a notebook's cell has no command line
+        if result["stopped"] in ("SIGINT", "SIGTERM") and AS_SCRIPT:
             sys.exit(128 + signal.Signals[result["stopped"]])  # so that `train.py && sample.py` stops too
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
