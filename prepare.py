@@ -147,12 +147,16 @@ def download(url, path):
 
 def read_txt(file, separator):
     """Yield a text in which each line that is the separator, blanks around it aside, ends a document."""
-    line = r"\n" if separator == "blank" else re.escape(separator.strip()) + r"[^\S\n]*$\n?"
-    line, rest = re.compile(r"^[^\S\n]*" + line, re.MULTILINE), ""
+    line = r"^[^\S\n]*\n" if separator == "blank" else re.escape(separator.strip()) + r"[^\S\n]*$\n?"
+    line, rest = re.compile(line, re.MULTILINE), ""  # no blanks before the separator: what starts with it is found fast
     while block := file.read(BLOCK) + file.readline(BLOCK):  # to the end of a line, if that is near
-        *documents, rest = line.split(rest + block)
-        for text in documents:
-            yield text, True
+        text, start = rest + block, 0
+        for found in line.finditer(text):
+            of_line = max(start, text.rfind("\n", start, found.start()) + 1)
+            if not text[of_line:found.start()].strip():
+                yield text[start:of_line], True
+                start = found.end()
+        rest = text[start:]
         if len(rest) > BLOCK:
             yield rest, False
             rest = ""
@@ -183,7 +187,9 @@ def read_documents(paths, separator, count):
                 if inside or not ends or text.strip():
                     yield text, ends
                     inside = not ends
-                    count.update(documents=ends, characters=len(text), bytes=len(text.encode()))
+                    count["documents"] += ends
+                    count["characters"] += len(text)
+                    count["bytes"] += len(text.encode())
                     progress(f"read {count['documents']:,} documents, {count['bytes'] / 1e6:,.0f} MB")
         except UnicodeDecodeError as error:
             place = raw.tell() - len(error.object) + error.start
