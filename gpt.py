@@ -6,6 +6,7 @@ A GPT from the outside: the name to import, the sizes on paper, a trained model 
 
     python gpt.py                                       # every size: parameters, recipe, memory, time and money
     python gpt.py --size=small --vocab_size=32000       # a size of your own
+    python gpt.py --size=medium --gpu=T4                # the micro-batch that fits a card
 
 The counts are taken from train.py's model itself, built on torch's meta device: shapes without memory.
 """
@@ -95,20 +96,51 @@ def load(path, device="cpu"):
 # The sizes on paper.
 
 PRICES = {"T4": 0.35, "A100": 1.80, "H200": 4.00}  # USD an hour of one card: assumed, as offers differ
+MEMORY = {"T4": 16, "V100": 16, "L4": 24, "A10": 24, "RTX 3090": 24, "RTX 4090": 24, "A100": 40, "L40": 48, "L40S": 48,
+          "H100": 80, "H200": 141}  # GB: the makers' data sheets, of two sizes the smaller
 
 PARTS = {"tok_emb": "token embeddings", "pos_emb": "position embeddings", "attn": "attention", "mlp": "MLP",
          "ln_": "LayerNorms", "head": "head"}  # by what the names of their parameters contain
 
 
-def activation_bytes(config):
-    """Bytes a token that autograd keeps for the backward pass under autocast to half precision, without dropout."""
-    d = config.d_model
-    layer_norm = 4 * d + 2 * 4 + 2 * d                # its input (float32), mean and 1/std, then its output (half)
-    attention = 2 * (3 * d + d) + 4 * config.n_heads  # q, k, v and what proj reads (half); a log-sum-exp a head
-    mlp = 2 * 2 * config.mlp_ratio * d                # before GELU, for its slope, and after it, for mlp.2
-    loss = 4 * config.vocab_size                      # the head's log-probabilities: float32
-    ids = 2 * 8                                       # inputs and targets: int64
-    return config.n_layers * (2 * layer_norm + attention + mlp) + layer_norm + loss + ids
+def activation_bytes(config, half=True, grad_checkpoint=False):
+    """
+    (kept, peak), bytes a token: what autograd keeps for the backward pass, and the most that activations and their
+    gradients take during it. half: under autocast to bfloat16 or float16. Without dropout, not compiled.
+    """
+    d, size, logits = config.d_model, 2 if half else 4, 4 * config.vocab_size  # log-probabilities: float32
+    hidden = size * config.mlp_ratio * d              # the MLP's width
+    layer_norm = 4 * d + 2 * 4 + size * d             # its input (float32), mean and 1/std, then its output
+    attention = 4 * size * d + 4 * config.n_heads     # q, k, v and what proj reads; a log-sum-exp a head
+    block = 2 * layer_norm + attention + 2 * hidden   # before GELU, for its slope, and after it, for mlp.2
+    head = layer_norm + logits + 2 * 8                # ids of inputs and targets: int64
+    blocks = config.n_layers * (4 * d if grad_checkpoint else block)
+    in_head = head + 2 * logits                       # gradients of log-probabilities and logits
+    in_block = (block if grad_checkpoint else 0) + 4 * d + 2 * hidden  # made again, and its gradients
+    return blocks + head, blocks + max(in_head, in_block)
+
+
+def training_bytes(model, sequences, optimizer="muon", half=True, grad_checkpoint=False):
+    """
+    The most memory that a step takes with so many sequences at once, by its parts, in bytes, without what a card's
+    driver takes. half and grad_checkpoint: as in activation_bytes.
+    """
+    c, n_params = model.config, train.count(model)
+    in_blocks = sum(p.numel() for p in model.blocks.parameters() if p.dim() == 2)  # the matrices
+    copied = train.count(model.head) + in_blocks // (c.n_layers if grad_checkpoint else 1)  # then one block at a time
+    activations = sequences * c.max_seq_len * activation_bytes(c, half, grad_checkpoint)[1]
+    products = 13 * c.n_layers * c.mlp_ratio * c.d_model**2 if optimizer == "muon" else 0  # of the largest shape
+    return {"weights, float32": 4 * n_params,
+            "their copies in half precision": 2 * copied if half else 0,
+            "gradients, float32": 4 * n_params,
+            "the optimizer's moments, float32": 8 * n_params - (4 * in_blocks if optimizer == "muon" else 0),
+            "activations, or later Muon's products": max(activations, products)}
+
+
+def largest_micro_batch(model, sequences, n_bytes, **how):
+    """The most of `sequences`, a divisor of them, whose training fits n_bytes; 0: not one does."""
+    divisors = (n for n in range(sequences, 0, -1) if sequences % n == 0)
+    return next((n for n in divisors if sum(training_bytes(model, n, **how).values()) <= n_bytes), 0)
 
 
 def predict_loss(n_params, tokens):
@@ -120,19 +152,22 @@ def time_text(hours):
     return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min"
 
 
-def describe(size, config, mfu=0.4, optimizer="muon"):
+def describe(size, config, mfu=0.4, optimizer="muon", card="T4", half=True):
     """What follows from a size: a dict from labels to text, which is "" beside a heading. Builds no weights."""
     with torch.device("meta"):
         model = GPT(config)
     parts = {part: sum(p.numel() for name, p in model.named_parameters() if key in name) for key, part in PARTS.items()}
     n_params, T, sequences = sum(parts.values()), config.max_seq_len, train.SEQUENCES[size]
     lr, steps = train.recipe(config, n_params, sequences, train.LR_SCALES[optimizer])
-    one_moment = sum(p.numel() for p in model.blocks.parameters() if p.dim() == 2) if optimizer == "muon" else 0
     tokens = 20 * n_params
     flops = train.flops_per_token(model)
     gpu = SimpleNamespace(device=torch.device("cuda"), batch_size=None, grad_accum_steps=None)
     micro_batch, _ = train.split_batch(gpu, sequences, T)
-    activations = micro_batch * T * activation_bytes(config)
+    memory = training_bytes(model, micro_batch, optimizer, half)
+    less_memory = training_bytes(model, micro_batch, optimizer, half, grad_checkpoint=True)
+    room = 0.9e9 * MEMORY[card]  # the rest: the driver's, and what lies between tensors
+    largest, larger = (largest_micro_batch(model, sequences, room, optimizer=optimizer, half=half, grad_checkpoint=less)
+                       for less in (False, True))
     table = {
         "": size,
         "layers x width, heads": f"{config.n_layers} x {config.d_model}, {config.n_heads}",
@@ -150,19 +185,18 @@ def describe(size, config, mfu=0.4, optimizer="muon"):
         "  tokens a step": f"{sequences * T:,}",
         "  steps": f"{steps:,}",
         "  micro-batch on a GPU": f"{micro_batch} x {T:,}",
-        "memory on a GPU, MB": "",
-        "  weights, float32": f"{4 * n_params / 1e6:,.1f}",
-        "  their copies in half precision": f"{2 * n_params / 1e6:,.1f}",
-        "  gradients, float32": f"{4 * n_params / 1e6:,.1f}",
-        "  the optimizer's moments, float32": f"{(8 * n_params - 4 * one_moment) / 1e6:,.1f}",
-        "  a micro-batch's activations": f"{activations / 1e6:,.1f}",
-        "  all of these": f"{(18 * n_params - 4 * one_moment + activations) / 1e6:,.1f}",
-        f"time and money at {mfu:.0%} of a card's peak": ""}
-    for card, price in PRICES.items():
-        peak = train.PEAK_FLOPS[card]
+        "memory at this micro-batch, MB": "",
+        **{f"  {part}": f"{n / 1e6:,.1f}" for part, n in memory.items()},
+        "  all of these": f"{sum(memory.values()) / 1e6:,.1f}",
+        "  all with --grad_checkpoint": f"{sum(less_memory.values()) / 1e6:,.1f}",
+        f"largest micro-batch on one {card} ({MEMORY[card]} GB)": f"{largest} x {T:,}" if largest else "none",
+        "  with --grad_checkpoint": f"{larger} x {T:,}" if larger else "none",
+        f"time and money at {mfu:.0%} of a card's peak in half precision": ""}
+    for name in dict.fromkeys([*PRICES, card]) if half else ():
+        peak, price = train.PEAK_FLOPS[name], PRICES.get(name)
         hours = flops * tokens / (mfu * peak) / 3600
-        label = f"  {card}: {peak / 1e12:.0f} TFLOP/s, ${price:.2f} an hour"
-        table[label] = f"{time_text(hours)}, ${price * hours:,.2f}"
+        label = f"  {name}: {peak / 1e12:.0f} TFLOP/s" + (f", ${price:.2f} an hour" if price else "")
+        table[label] = time_text(hours) + (f", ${price * hours:,.2f}" if price else "")
     return table
 
 
@@ -209,6 +243,10 @@ def main():
     parser.add_argument("--size", choices=train.SIZES, help="this size alone")
     parser.add_argument("--optimizer", choices=train.LR_SCALES, default="muon",
                         help="muon keeps one moment of each weight in the blocks' matrices, adamw two of each [muon]")
+    parser.add_argument("--gpu", choices=MEMORY, default="T4", metavar="X",
+                        help=f"the card whose memory is to be filled: {', '.join(MEMORY)} [T4]")
+    parser.add_argument("--dtype", choices=("half", "float32"), default="half",
+                        help="of products: half is bfloat16 or, on a T4 or V100, float16 [half]")
     flags = read_flags(parser, [
         ("vocab_size", number(int, 1, 10**7), 4096, "tokens, <|endoftext|> counted"),
         ("max_seq_len", number(int, 1, 10**7), None, "context, in tokens"),
@@ -220,15 +258,17 @@ def main():
         ("mfu", number(float, 0.001, 1), 0.4, "share of a card's peak FLOP/s that training reaches")])
     shape = {name: value for name, value in vars(flags).items() if value is not None and hasattr(TINY, name)}
     sizes = [flags.size] if flags.size else train.SIZES
-    tables = [describe(size, replace(train.SIZES[size], **shape), flags.mfu, flags.optimizer) for size in sizes]
+    tables = [describe(size, replace(train.SIZES[size], **shape), flags.mfu, flags.optimizer, flags.gpu,
+                       flags.dtype == "half") for size in sizes]
     for label in tables[0]:
         texts = [table[label] for table in tables]
         print(f"{label:<44}{''.join(f'{text:>18}' for text in texts)}" if any(texts) else f"\n{label}")
     print("""
-Activations: what autograd keeps, without dropout, not compiled. 1 MB is 1e6 bytes. Prices and the share of the peak
-are assumptions; toy and tiny reach far less. The loss is 1.69 + 406.4 / parameters^0.34 + 410.7 / tokens^0.28
-(Hoffmann et al. 2022, equation 10), fitted to 44M to 16B parameters on MassiveText in a vocabulary of 32,000: another
-text or tokenizer cannot be compared. Besiroglu et al. 2024 made another fit.""")
+Activations: the most that a backward pass takes, without dropout, not compiled. 1 MB is 1e6 bytes. A micro-batch fits
+where all takes 90% of the card. Prices and the share of the peak are assumptions; toy and tiny reach far less. The
+loss is 1.69 + 406.4 / parameters^0.34 + 410.7 / tokens^0.28 (Hoffmann et al. 2022, equation 10), fitted to 44M to 16B
+parameters on MassiveText in a vocabulary of 32,000: another text or tokenizer cannot be compared. Besiroglu et al. 2024
+made another fit.""")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ What this project promises, as tests on real text, real files and real processes
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; in toy models threads wait for each other
-import base64, bz2, csv, gzip, hashlib, http.server, io, json, lzma, math, multiprocessing, random, re, resource, shlex
-import shutil, signal, subprocess, sys, sysconfig, threading, time, urllib.error, urllib.request
+import base64, bz2, csv, ctypes, gzip, hashlib, http.server, io, json, lzma, math, multiprocessing, random, re, resource, shlex
+import shutil, signal, socket, subprocess, sys, sysconfig, threading, time, urllib.error, urllib.request
 import zlib
 from collections import Counter
 from dataclasses import replace
@@ -61,6 +61,14 @@ def complaint(script, flags, monkeypatch, cwd):
 
 def flags(**settings):
     return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def wait_for(condition, seconds=120):
+    """Return when condition() is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 slow = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1 runs it")
@@ -222,7 +230,7 @@ def test_the_recipe_is_that_of_the_design():
 @pytest.mark.parametrize("name", ["muon", "adamw"])
 def test_each_weight_has_one_optimizer_and_only_matrices_decay(name, tied):
     model = GPT(replace(TOY, tie_weights=tied))
-    optimizers = T.make_optimizers(model, SimpleNamespace(optimizer=name, weight_decay=0.1))
+    optimizers = T.make_optimizers(model, SimpleNamespace(optimizer=name, weight_decay=0.1, zero=False))
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     assert Counter(p for group in groups for p in group["params"]) == Counter(model.parameters())
     assert all(group["weight_decay"] == (0.1 if p.dim() == 2 else 0) for group in groups for p in group["params"])
@@ -239,7 +247,7 @@ def test_muon_steps_as_torchs_own_does(autocast):
     ours, theirs = (GPT(TOY) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
     before = {name: p.detach().clone() for name, p in ours.named_parameters()}
-    muon = T.make_optimizers(ours, SimpleNamespace(optimizer="muon", weight_decay=0.1))["muon"]
+    muon = T.make_optimizers(ours, SimpleNamespace(optimizer="muon", weight_decay=0.1, zero=False))["muon"]
     peer = torch.optim.Muon([p for p in theirs.blocks.parameters() if p.dim() == 2], weight_decay=0.1,
                             adjust_lr_fn="match_rms_adamw")
     generator = torch.Generator().manual_seed(0)
@@ -324,6 +332,36 @@ def test_windows_wrap_around_the_end_of_the_text():
 # ----------------------------------------------------------------------------------------------------------------
 # Training
 
+def memory_of(process):
+    """Wait for a process that must succeed: the most memory that it took, in MB."""
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    return usage.ru_maxrss / 1024
+
+
+def test_text_larger_than_memory_costs_neither_the_loader_nor_an_epochs_order_memory(runs, tmp_path):
+    """On a train.bin of 4 GB (a sparse file): 4 bytes a window, and what was read does not stay in memory."""
+    n_tokens, folder = 2_000_000_000, tmp_path / "data" / "sparse"
+    shutil.copytree(runs / "data" / "bytes", folder)
+    os.truncate(folder / "train.bin", 2 * n_tokens)
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["splits"]["train"]["tokens"] = n_tokens
+    (folder / "meta.json").write_text(json.dumps(meta))
+    read_much = f"""
+import resource, numpy as np, torch, train as T
+tokens, peak = np.memmap({str(folder / "train.bin")!r}, "<u2", mode="r"), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+T.window_starts(len(tokens), 256, 1, 0, 1)
+in_order = peak()
+for i in range(500):
+    T.read_windows(tokens, T.window_starts(len(tokens), 256, 1, 64 * i, 64), T.TINY, torch.device("cpu"))
+print((in_order - before) // 1024, (peak() - in_order) // 1024)"""
+    done = subprocess.run([sys.executable, "-c", read_much], cwd=HERE, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    of_order, of_reading = map(int, done.stdout.split())  # MB
+    assert of_order <= 1.2 * 4 * n_tokens / 256 / 1e6 + 5 and of_reading <= 10
+
+
 def test_any_split_into_micro_batches_reads_the_same_windows_and_finds_the_same_losses(home, tmp_path, monkeypatch):
     monkeypatch.chdir(home)
     losses = {}
@@ -385,6 +423,234 @@ def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_that_was_not(r
         assert_same_run(out_dir, whole[max_steps])
         shutil.rmtree(out_dir)
     print(f"{length}, dropout {dropout}: {kills} kills in {run_number} runs")
+
+
+def one_of_several(rank, world_size, port, settings, float64=False, until=None, room=None):
+    """
+    train() as torchrun would start it; the last process gets SIGTERM in the step after `until`, and no more memory than
+    `room` bytes. Gradients must travel once a step, and with zero each process hold its part of the moments alone.
+    """
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with open(f"{settings['out_dir']}.log", "w" if rank == 0 else "a") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    T.RANK = T.LOCAL_RANK = rank
+    T.WORLD_SIZE = world_size
+    micro_step, make_optimizers, sent, steps, made = T.micro_step, T.make_optimizers, [], set(), []
+
+    def micro_step_and_signal(model, batch, s, scaler, step, i, last=False):
+        if step == until and rank == world_size - 1 and last:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # as a batch system and torchrun may both do
+        steps.add(step) if last else None
+        return micro_step(model, batch, s, scaler, step, i, last)
+
+    class Counting(torch.nn.parallel.DistributedDataParallel):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.register_comm_hook(None, self.send)
+
+        @staticmethod
+        def send(state, bucket):
+            sent.append(bucket.index())
+            return allreduce_hook(None, bucket)
+
+    T.micro_step, torch.nn.parallel.DistributedDataParallel = micro_step_and_signal, Counting
+    T.make_optimizers = lambda model, s: made.append((model, make_optimizers(model, s))) or made[-1][1]
+    if float64:
+        torch.set_default_dtype(torch.float64)
+    if room:
+        ctypes.CDLL(None).mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD: what is freed goes back to the system at once
+        with open("/proc/self/status") as file:
+            used = 1024 * int(re.search(r"VmData:\s+(\d+)", file.read())[1])
+        resource.setrlimit(resource.RLIMIT_DATA, (used + room, resource.RLIM_INFINITY))
+    train(**settings)
+    assert world_size == 1 or not steps or sent.count(0) == len(steps)
+    model, optimizers = made[0]
+    if settings.get("zero") and world_size > 1:
+        for optimizer in optimizers.values():
+            held = sum(len(state) for state in optimizer.optim.state.values())
+            assert len(optimizer.state) == 0 and 0 < held < sum(
+                len(group["params"]) for group in optimizer.param_groups) * max(map(len, optimizer.optim.state.values()))
+
+
+@pytest.fixture
+def together(processes, runs):
+    """A way to train in several processes, connected by gloo; `rooms` are their limits of memory."""
+    group = []
+
+    def start(world_size, out_dir, float64=False, until=None, rooms=(None,) * 4, **settings):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        settings = SMALL_RUN | dict(data_dir=runs / "data", dataset="bytes", out_dir=out_dir, log_interval=1) | settings
+        group[:] = [multiprocessing.get_context("forkserver").Process(target=one_of_several, daemon=True, args=(
+            rank, world_size, port, settings, float64, until, rooms[rank])) for rank in range(world_size)]
+        for process in group:
+            process.start()
+        for process in group:
+            process.join(120)
+        return [process.exitcode for process in group]
+
+    yield start
+    for process in group:
+        process.kill()
+
+
+def told(out_dir):
+    """What the processes that trained together there last printed."""
+    return Path(f"{out_dir}.log").read_text(encoding="utf-8")
+
+
+def losses(out_dir):
+    return [float(row[name]) for row in rows(out_dir) for name in ("loss", "val_loss") if row[name]]
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float16", 1e-3)])
+def test_two_and_four_processes_with_and_without_zero_find_the_losses_of_one(together, tmp_path, dtype, tolerance):
+    given = dict(batch_size=8, max_steps=20, eval_interval=10, dropout=0.1, dtype=dtype)
+    assert together(1, tmp_path / "one", **given) == [0]
+    one = losses(tmp_path / "one")
+    assert len(one) == 23 and one[0] > one[-1] + 0.5
+    for world_size in (2, 4):
+        for zero in (False, True):
+            out_dir = tmp_path / f"{world_size}{zero}"
+            assert together(world_size, out_dir, zero=zero, **given) == [0] * world_size
+            assert losses(out_dir) == pytest.approx(one, abs=tolerance)
+            checkpoints = [T.load_checkpoint(folder / "ckpt.pt") for folder in (tmp_path / "one", out_dir)]
+            assert checkpoints[0].keys() == checkpoints[1].keys()
+            for name, states in checkpoints[0]["optimizer"].items():
+                assert {i: {key: value.shape for key, value in state.items()} for i, state in states["state"].items()} == {
+                    i: {key: value.shape for key, value in state.items()}
+                    for i, state in checkpoints[1]["optimizer"][name]["state"].items()}
+
+
+def test_a_checkpoint_goes_from_one_process_to_two_with_zero_to_four_to_one(together, tmp_path):
+    """In float64: in float32 the key bias, whose true gradient is 0, would drift by rounding that Adam makes large."""
+    given = dict(float64=True, batch_size=4, max_steps=20, eval_interval=5, dropout=0.1, optimizer="muon")
+    assert together(1, tmp_path / "one", **given) == [0]
+    for world_size, zero, until in ((1, False, 5), (2, True, 10), (4, False, 15), (1, False, None)):
+        assert together(world_size, tmp_path / "chain", zero=zero, until=until, **given) == [0] * world_size
+        step = T.load_checkpoint(tmp_path / "chain" / "ckpt.pt")["step"]
+        assert step == 20 if until is None else step == until + (world_size > 1)  # all left after the same step
+    one, chain = (T.load_checkpoint(tmp_path / name / "ckpt.pt") for name in ("one", "chain"))
+    assert losses(tmp_path / "chain") == pytest.approx(losses(tmp_path / "one"), abs=1e-9)
+    for name, weight in one["model"].items():
+        assert weight.dtype == torch.float64 and (weight - chain["model"][name]).abs().max() < 1e-9, name
+
+
+def test_where_memory_runs_out_the_micro_batch_shrinks_and_the_losses_stay(together, tmp_path):
+    given = dict(batch_size=256, grad_accum_steps=1, max_steps=2, eval_interval=2, d_model=64, max_seq_len=256)  # 1 GB
+    much, little, two = (tmp_path / name for name in ("much", "little", "two"))
+    assert together(1, much, **given) == [0] and "does not fit" not in told(much)
+    assert together(1, little, rooms=[380 << 20], **given) == [0]
+    size, accumulation = re.search(r"batch_size=256 does not fit: batch_size=(\d+), grad_accum_steps=(\d+) ", told(little)).groups()
+    assert int(size) * int(accumulation) == 256 and int(size) < 256
+    assert losses(little) == pytest.approx(losses(much), abs=1e-5)
+    given["batch_size"] = 128  # of two processes, the second has little: both take what fits there
+    assert together(2, two, rooms=[None, 340 << 20], **given) == [0, 0]
+    size, accumulation = re.search(r"batch_size=128 does not fit: batch_size=(\d+), grad_accum_steps=(\d+) ", told(two)).groups()
+    assert int(size) * int(accumulation) == 128 and losses(two) == pytest.approx(losses(much), abs=1e-5)
+
+
+def test_where_not_one_sequence_fits_or_memory_runs_out_later_one_line_says_what_to_try(runs, tmp_path, monkeypatch):
+    given = SMALL_RUN | dict(data_dir=runs / "data", dataset="bytes", out_dir=tmp_path, max_steps=5)
+
+    def micro_step(model, batch, s, scaler, step, i, last=False):
+        if len(batch) > room or step > 2:
+            torch.empty(1 << 60)  # more than any machine has
+        return real_micro_step(model, batch, s, scaler, step, i, last)
+
+    real_micro_step, room = T.micro_step, 0
+    monkeypatch.setattr(T, "micro_step", micro_step)
+    with pytest.raises(UserError, match="one sequence of 64 tokens .*--grad_checkpoint=True"):
+        train(**given)
+    room = 8
+    with pytest.raises(UserError, match="out of memory at batch_size=8: go on with --batch_size=4 --grad_accum_steps=8, or --grad"):
+        train(**given)
+    monkeypatch.setattr(T, "micro_step", real_micro_step)
+    assert train(**given, batch_size=4, grad_accum_steps=8)["step"] == 5  # what the line says goes on
+    assert T.load_checkpoint(tmp_path / "ckpt.pt")["step"] == 5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_checkpointing_changes_no_bit(home, tmp_path, monkeypatch, dtype):
+    monkeypatch.chdir(home)
+    for name in (False, True):
+        train(**SMALL_RUN, max_steps=8, dropout=0.2, dtype=dtype, grad_checkpoint=name, out_dir=tmp_path / str(name))
+    assert_same_run(tmp_path / "False", tmp_path / "True")
+
+
+def test_processes_that_do_not_divide_the_batch_are_told_which_number_does(runs, tmp_path, monkeypatch):
+    given = SMALL_RUN | dict(data_dir=runs / "data", dataset="bytes", out_dir=tmp_path / "new", max_steps=5)
+    monkeypatch.setattr(T, "WORLD_SIZE", 5)
+    with pytest.raises(UserError, match="^5 processes do not divide the recipe's 32 sequences a step, 4 do"):
+        train(**given)
+    monkeypatch.setattr(T, "WORLD_SIZE", 4)
+    with pytest.raises(UserError, match="batch_size=16 does not divide the recipe's 8 sequences a step a process: take a divisor of 8"):
+        train(**given, batch_size=16)
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_processes_keep_to_the_minutes_stop_finish_overwrite_and_start_from_weights(together, tmp_path):
+    run, second = tmp_path / "run", tmp_path / "next"
+    assert together(2, run, minutes=0.05, zero=True) == [0, 0] and told(run).count("machine    2 x cpu") == 1
+    steps = T.load_checkpoint(run / "ckpt.pt")["step"]
+    assert together(2, run, minutes=0.05) == [0, 0] and "finished already" in told(run)
+    assert rows(run)[-1]["step"] == str(steps)
+    assert together(2, run, max_steps=3, overwrite=True) == [0, 0] and T.load_checkpoint(run / "ckpt.pt")["step"] == 3
+    assert together(2, second, max_steps=100_000, init_from=run, stop_after=0.08) == [0, 0]
+    step = T.load_checkpoint(second / "ckpt.pt")["step"]
+    assert f"stop_after=0.08: stopped at step {step:,}; " in told(second) and 0 < step < 100_000
+    assert together(2, second, max_steps=5, init_from=run) == [1, 1]  # both end with the first one's mistake
+    assert told(second).count("holds another run: max_steps was 100000 and is now 5") == 2
+
+
+def test_a_run_that_memory_held_goes_on_in_the_same_memory(together, tmp_path):
+    given = dict(d_model=512, batch_size=8, grad_accum_steps=1, max_steps=6, eval_interval=3, optimizer="adamw")
+    for until in (3, None):  # 6.5M parameters: their moments, 52 MB, would not fit twice
+        assert together(1, tmp_path / "run", until=until, rooms=[275 << 20], **given) == [0]
+        assert "does not fit" not in told(tmp_path / "run")
+
+
+def test_killing_one_process_ends_the_others_within_30_s_and_the_same_command_goes_on(runs, tmp_path):
+    """With torchrun: on two machines, as far as it can tell, then on one."""
+    def start(*how):
+        log = tmp_path / f"log{len(started)}"
+        command = [sys.executable, "-m", "torch.distributed.run", *how, HERE / "train.py", *flags(**settings)]
+        started.append(subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT, env=ENV))
+        return log
+
+    def workers():  # in sessions of their own
+        words = subprocess.run(["pgrep", "-f", f"^{re.escape(sys.executable)} -u .*{re.escape(str(tmp_path))}"],
+                               capture_output=True, text=True).stdout.split()
+        return list(map(int, words))
+
+    settings = SMALL_RUN | dict(data_dir=runs / "data", dataset="bytes", max_steps=20_000, eval_interval=10_000, out_dir=tmp_path / "run")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    started = []
+    try:
+        logs = [start("--nproc_per_node=1", "--nnodes=2", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}")
+                for _ in range(2)]
+        wait_for(lambda: any("step 10/" in log.read_text() for log in logs))
+        assert len(workers()) == 2
+        os.kill(workers()[0], signal.SIGKILL)
+        assert [node.wait(30) != 0 for node in started] == [True, True] and not workers()
+        told = "".join(log.read_text() for log in logs)
+        assert "SIGKILL" in told and told.count("run        ") == 1  # one process prints
+
+        log = start("--standalone", "--nproc_per_node=2")
+        wait_for(lambda: "step 20/" in log.read_text())
+        started[-1].send_signal(signal.SIGINT)
+        assert started[-1].wait(60) != 0 and not workers()
+        step = T.load_checkpoint(tmp_path / "run" / "ckpt.pt")["step"]
+        assert "goes on at step 0" in log.read_text() and step >= 20
+        assert f"SIGINT: stopped at step {step}; " in log.read_text().replace(",", "")
+    finally:
+        for process in [node.pid for node in started if node.poll() is None] + workers():
+            os.kill(process, signal.SIGKILL)
 
 
 def test_a_second_run_in_the_same_folder_refuses_until_the_first_ends(runs, tmp_path, processes):
@@ -686,8 +952,8 @@ def test_float16_runs_with_the_scaler_and_keeps_its_state(home, tmp_path, monkey
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_a_gradient_that_overflows_in_float16_moves_no_weight_of_any_optimizer(runs, tmp_path, monkeypatch, value):
-    def overflow_in_the_last_step(model, batch, s, scaler, step, i):
-        loss = micro_step(model, batch, s, scaler, step, i)
+    def overflow_in_the_last_step(model, batch, s, scaler, step, *rest, **last):
+        loss = micro_step(model, batch, s, scaler, step, *rest, **last)
         if step == 2:
             model.blocks[0].attn.qkv.weight.grad[0, 0] = value
         return loss
@@ -895,8 +1161,9 @@ def test_the_table_fits_120_columns_and_the_help_a_screen(call):
         assert 10 < len(call(script, "--help").out.splitlines()) <= 40
 
 
+@pytest.mark.parametrize("half", [True, False], ids=["half", "float32"])
 @pytest.mark.parametrize("config", [TOY, TINY, SMALL], ids=["toy", "tiny", "small"])
-def test_the_activations_on_paper_are_what_autograd_keeps(config):
+def test_the_activations_on_paper_are_what_autograd_keeps(config, half):
     model, kept = GPT(config), {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -904,15 +1171,104 @@ def test_the_activations_on_paper_are_what_autograd_keeps(config):
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    ids = torch.randint(config.vocab_size, (2, config.max_seq_len + 1))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(ids[:, :-1], ids[:, 1:])
-    n_bytes = sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in weights)
-    loss.backward()
-    # The half copies of the matrices belong to no token.
-    n_bytes -= 2 * sum(p.numel() for p in model.parameters() if p.dim() == 2 and p is not model.pos_emb.weight)
-    assert gpt.activation_bytes(config) * 2 * config.max_seq_len == pytest.approx(n_bytes, rel=0.01)
+    def bytes_kept(grad_checkpoint):
+        kept.clear()
+        model.grad_checkpoint = grad_checkpoint
+        ids = torch.randint(config.vocab_size, (2, config.max_seq_len + 1))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = model(ids[:, :-1], ids[:, 1:])
+        n_bytes = sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in weights)
+        loss.backward()
+        matrices = model.parameters() if not grad_checkpoint else model.head.parameters()
+        copies = 2 * sum(p.numel() for p in matrices if p.dim() == 2 and p is not model.pos_emb.weight) if half else 0
+        return (n_bytes - copies) / (2 * config.max_seq_len)  # the half copies of the matrices belong to no token
+
+    for grad_checkpoint in (False, True):
+        on_paper = gpt.activation_bytes(config, half, grad_checkpoint)[0]
+        assert on_paper == pytest.approx(bytes_kept(grad_checkpoint), rel=0.01)
+
+
+def peak_bytes(function):
+    """The most memory that torch's tensors take on the CPU during function(), above what they took before it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    taken = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+    return taken.max()
+
+
+@pytest.mark.parametrize("grad_checkpoint", [False, True])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("size, optimizer", [("toy", "adamw"), ("toy", "muon"), ("tiny", "adamw"), ("tiny", "muon")])
+def test_the_memory_on_paper_is_what_training_takes(home, tmp_path, monkeypatch, size, optimizer, dtype, grad_checkpoint):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(T, "fit_memory", lambda *everything: None)  # whose own room is not what is meant here
+    measured = peak_bytes(lambda: train(
+        size=size, optimizer=optimizer, dtype=dtype, grad_checkpoint=grad_checkpoint, device="cpu", batch_size=2,
+        grad_accum_steps=2, max_steps=2, eval_interval=9, eval_tokens=512, out_dir=tmp_path))
+    with torch.device("meta"):
+        model = GPT(T.SIZES[size])
+    on_paper = gpt.training_bytes(model, 2, optimizer, dtype == "bfloat16", grad_checkpoint)
+    print(f"{size} {optimizer} {dtype} {grad_checkpoint}: {sum(on_paper.values()) / measured - 1:+.1%}")
+    assert sum(on_paper.values()) == pytest.approx(measured, rel=0.15)
+
+
+@slow
+def test_slow_gradient_checkpointing_saves_memory_for_less_than_half_more_time():
+    """Prints scaling.md's table: alternating passes over 2,048 tokens, and the peak of all tensors beside gpt.py's sum."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count())
+    for size, rounds in (("tiny", 9), ("small", 7), ("medium", 5)):
+        config, seconds, memory = T.SIZES[size], {False: [], True: []}, []
+        model, sequences = GPT(config), 2048 // config.max_seq_len
+        optimizers = T.make_optimizers(model, SimpleNamespace(optimizer="muon", weight_decay=0.1, zero=False)).values()
+        ids = torch.randint(config.vocab_size, (sequences, config.max_seq_len + 1))
+
+        def work(half=False, grad_checkpoint=False):
+            model.grad_checkpoint = grad_checkpoint
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = model(ids[:, :-1], ids[:, 1:])
+            loss.backward()
+
+        def step(*how):
+            work(*how)
+            for optimizer in optimizers:
+                optimizer.step()
+
+        step()  # gradients and moments are there from now on
+        for _ in range(rounds):
+            for how in (False, True):
+                start = time.perf_counter()
+                work(False, how)
+                seconds[how].append(time.perf_counter() - start)
+        for half in (False, True):
+            for how in (False, True):
+                on_paper = gpt.training_bytes(model, sequences, "muon", half, how)
+                moments = on_paper["the optimizer's moments, float32"]
+                measured = peak_bytes(lambda: step(half, how)) + 8 * T.count(model) + moments
+                memory.append(f"{measured / 1e6:,.0f} MB ({sum(on_paper.values()) / measured - 1:+.1%})")
+                assert sum(on_paper.values()) == pytest.approx(measured, rel=0.15)
+        ratios = sorted(b / a for a, b in zip(*seconds.values()))
+        median = [f"{np.median(seconds[how]):.2f}" for how in (False, True)]
+        print(f"| {size}, {sequences} x {config.max_seq_len:,} | {' | '.join(median)} | {np.median(ratios):.2f} "
+              f"({ratios[0]:.2f} to {ratios[-1]:.2f}) | {' | '.join(memory)} |", flush=True)
+        assert np.median(ratios) < 1.5
+    torch.set_num_threads(threads)
+
+
+def test_the_largest_micro_batch_fits_and_the_next_does_not(call):
+    with torch.device("meta"):
+        model = GPT(MEDIUM)
+    for grad_checkpoint in (False, True):
+        n = gpt.largest_micro_batch(model, 128, 16e9, grad_checkpoint=grad_checkpoint)
+        need = [sum(gpt.training_bytes(model, k, grad_checkpoint=grad_checkpoint).values()) for k in (n, 2 * n)]
+        assert 128 % n == 0 and need[0] <= 16e9 and (need[1] > 16e9 or n == 128)
+    assert gpt.largest_micro_batch(model, 128, 1e9) == 0
+    table = table_of(call(gpt, "--size=medium", "--gpu=T4").out)
+    small, large = (int(table[label][0]) for label in ("largest micro-batch on one T4 (16 GB)", "with --grad_checkpoint"))
+    assert 1 <= small < large <= 128
+    assert int(table_of(call(gpt, "--size=medium", "--dtype=float32").out)["largest micro-batch on one T4 (16 GB)"][0]) < small
 
 
 def test_a_size_of_ones_own_takes_the_flags(call):
@@ -1171,10 +1527,10 @@ train --minutes=1 --max_steps=5            minutes and max_steps
 train --stop_after=0                       stop_after
 train --stop_after=soon                    stop_after
 train --batch_size=-3                      batch_size
-train --batch_size=5                       batch_size=5, grad_accum_steps=None: what is given must divide
+train --batch_size=5                       batch_size=5 does not divide the recipe's 32 sequences
 train --batch_size=0                       batch_size
 train --batch_size=1e12 --grad_accum_steps=1   batch_size
-train --grad_accum_steps=7                 grad_accum_steps=7: what is given must divide
+train --grad_accum_steps=7                 grad_accum_steps=7 does not divide the recipe's 32 sequences
 train --grad_accum_steps=two               grad_accum_steps
 train --grad_accum_steps=1e15              grad_accum_steps
 train --d_model=None2                      d_model
@@ -1521,6 +1877,19 @@ def test_packed_and_jsonl_files_give_what_plain_ones_do(tmp_path):
         assert made["folder"] == str(tmp_path / "out" / name[0])
         back = read_back(Path(made["folder"]))
         assert back == {"train": documents[:9] + documents[10:19], "val": [documents[9], documents[19]]}
+
+
+@slow
+def test_slow_prepare_takes_less_than_150_mb_for_300_mb_of_text(tmp_path):
+    root = Path(sysconfig.get_path("stdlib"))
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(root.glob("*.py"))[:120])
+    with open(tmp_path / "much.txt", "w", encoding="utf-8", newline="") as file:
+        while file.tell() < 300e6:
+            file.write(text + EOT + "\n")
+    process = subprocess.Popen([sys.executable, HERE / "prepare.py", "--input=much.txt"], cwd=tmp_path, env=ENV)
+    peak = memory_of(process)
+    print(f"peak memory {peak:.0f} MB")
+    assert peak < 150
 
 
 def test_a_long_document_has_the_tokens_of_the_whole(tmp_path):

@@ -5,14 +5,15 @@ Train a GPT of 1M, 3.5M, 16M or 89M parameters: the whole model and the whole lo
     python train.py --minutes=3              # the tiny model, its whole schedule fitted into three minutes
     python train.py --size=small --lr=5e-3   # every setting below is a flag; --help lists them
     python sample.py                         # text from the newest run
+    torchrun --standalone --nproc_per_node=8 train.py --size=medium  # on eight GPUs
 
 Or paste this file into a notebook cell, edit the settings at its top and run it. After any interruption run the same
 command (or cell) again: training goes on from the last checkpoint. The model is GPT-2 (Radford et al. 2019), the
 schedule GPT-3's (Brown et al. 2020, appendix B), the optimizer Muon (Jordan et al. 2024) with AdamW, the tokens as many
 as Chinchilla's (Hoffmann et al. 2022).
 """
-import argparse, base64, contextlib, csv, difflib, functools, importlib.util, json, math, os, re, signal, statistics
-import sys, time, zipfile, zlib
+import argparse, base64, contextlib, csv, difflib, functools, importlib.util, json, math, mmap, os, re, signal
+import statistics, sys, time, zipfile, zlib
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +23,17 @@ STARTED = time.monotonic()  # before torch is imported, which takes seconds that
 AS_SCRIPT = __name__ == "__main__" and "__file__" in globals()  # neither imported nor pasted into a notebook's cell
 if AS_SCRIPT:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until train() sees to it, Ctrl-C leaves without a traceback
+# How many processes torchrun started, and the number of this one among all and on its machine.
+BY_TORCHRUN = {"WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+WORLD_SIZE, RANK, LOCAL_RANK = (int(os.environ[name]) if BY_TORCHRUN else usual
+                                for name, usual in (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0)))
 import numpy as np
 import tiktoken
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint as recompute
 
 # ---- Settings. None takes the recipe's value or what suits the machine; the run prints what it took -------------
 size = "tiny"            # model and recipe: toy, tiny, small or medium
@@ -64,6 +71,8 @@ stop_after = None        # minutes after which to save and leave: a session's ti
 device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32, bfloat16 or float16; None: the device's fastest
 compile = None           # torch.compile; None: on CUDA only
+grad_checkpoint = False  # keep less for the backward pass, compute it again: less memory, a third more time
+zero = False             # under torchrun each process keeps only its part of the optimizer's moments (ZeRO, stage 1)
 
 # Names of settings: (their type, what they must be in words, the test of that)
 KINDS = {
@@ -71,7 +80,7 @@ KINDS = {
     "size": (str, "toy, tiny, small or medium", lambda v: v in SIZES),
     "optimizer": (str, "muon or adamw", lambda v: v in LR_SCALES),
     "dtype": (str, "float32, bfloat16 or float16", lambda v: v in ("float32", "bfloat16", "float16")),
-    "overwrite bias tie_weights compile": (bool, "True or False", lambda v: True),
+    "overwrite bias tie_weights compile grad_checkpoint zero": (bool, "True or False", lambda v: True),
     "n_layers": (int, "a whole number from 1 to 1,000", lambda v: 1 <= v <= 1000),
     "d_model n_heads max_seq_len batch_size grad_accum_steps":
         (int, "a whole number from 1 to 100,000", lambda v: 1 <= v <= 10**5),
@@ -88,16 +97,21 @@ def printable(text):
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 def say(text):
-    """Print at once. What a terminal cannot show, or a pipe no longer reads, must not end a run."""
+    """Print at once, on the first process alone. What a terminal cannot show, or a closed pipe, must not end a run."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError):
-        print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)
+        if RANK == 0:
+            print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)
 
 class UserError(ValueError):
-    """A user's mistake, told in one line: what is wrong and what to do. A bug keeps its traceback."""
+    """
+    A user's mistake, told in one line: what is wrong and what to do. A bug keeps its traceback. Of several processes
+    one on each machine tells it; each does what is its own.
+    """
 
-    def __init__(self, text):
+    def __init__(self, text, own=False):
         super().__init__(printable(text).replace("\n", " "))  # it may hold words from a stranger's checkpoint
+        self.own = own
 
 def parse_setting(name, value):
     """A setting's value in its own type, from a flag's text or from Python; UserError where it cannot be."""
@@ -190,7 +204,7 @@ class GPT(nn.Module):
         super().__init__()
         if config.d_model % config.n_heads:
             raise UserError(f"d_model={config.d_model} is not divisible by n_heads={config.n_heads}")
-        self.config = config
+        self.config, self.grad_checkpoint = config, False
         self.tok_emb = nn.Embedding(config.vocab_size, config.d_model)
         self.pos_emb = nn.Embedding(config.max_seq_len, config.d_model)
         self.drop = nn.Dropout(config.dropout)
@@ -216,7 +230,10 @@ class GPT(nn.Module):
             raise UserError(f"{end} tokens do not fit max_seq_len={self.config.max_seq_len}")
         x = self.drop(self.tok_emb(ids) + self.pos_emb(torch.arange(start, end, device=ids.device)))  # (B, T, d_model)
         for i, block in enumerate(self.blocks):
-            x = block(x, None if cache is None else cache[i], start)
+            if self.grad_checkpoint and self.training:  # keep x alone (Chen et al. 2016)
+                x = recompute(block, x, use_reentrant=False)
+            else:
+                x = block(x, None if cache is None else cache[i], start)
         logits = self.head(self.ln_f(x if cache is None else x[:, -1:]))
         return logits if targets is None else F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
@@ -263,11 +280,15 @@ def choose(logits, temperature, top_k, top_p, generator):
         logits[torch.zeros_like(beyond).scatter(-1, order, beyond)] = -math.inf
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
 
+def count(module):
+    """How many parameters a module has."""
+    return sum(p.numel() for p in module.parameters())
+
 def flops_per_token(model):
     """Training FLOPs a token: 6 a weight, the head's included, and attention's (PaLM, Chowdhery et al. 2022, B)."""
     c = model.config
-    weights = sum(p.numel() for part in (model.blocks, model.ln_f) for p in part.parameters())
-    return 6 * (weights + model.head.weight.numel()) + 12 * c.n_layers * c.d_model * c.max_seq_len
+    weights = count(model.blocks) + count(model.ln_f) + count(model.head)
+    return 6 * weights + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 # ---- The recipe: what the size decides --------------------------------------------------------------------------
 # AdamW's is GPT-3's 6e-4 at d_model 768. Muon's is from a sweep of tiny on stories, 96 steps: val loss 4.49 at lr 1e-2,
@@ -293,52 +314,72 @@ class Muon(torch.optim.Optimizer):
     of a param group have one shape and are worked on together.
     """
 
+    def __init__(self, params, **defaults):
+        super().__init__(params, defaults)
+
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
             params, lr = group["params"], group["lr"]
-            grads, state = torch.stack([p.grad for p in params]), self.state[params[0]]  # (n, rows, columns)
-            if not state:
-                state["momentum"] = torch.zeros_like(grads)
-            momentum = state["momentum"].lerp_(grads, 0.05)
-            update = orthogonal(grads.lerp(momentum, 0.95))  # Nesterov's momentum
-            for p, change in zip(params, update):
-                p.mul_(1 - lr * group["weight_decay"]).add_(change, alpha=-0.2 * lr * math.sqrt(max(p.shape)))
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+                self.state[p]["momentum"].lerp_(p.grad, 0.05)
+            nesterov = (p.grad.lerp(self.state[p]["momentum"], 0.95) for p in params)  # zero may leave none here
+            for p, update in zip(params, orthogonal(torch.stack(tuple(nesterov))) if params else ()):
+                p.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-0.2 * lr * math.sqrt(max(p.shape)))
 
 def orthogonal(x):
     """Matrices x (n, rows, columns) with each singular value brought near 1 by five steps of Newton and Schulz."""
-    wide = x if x.size(1) <= x.size(2) else x.mT
-    wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):
-        square = wide @ wide.mT
-        wide = 3.4445 * wide + (2.0315 * square @ square - 4.7750 * square) @ wide
-    return wide if x.size(1) <= x.size(2) else wide.mT
+    tall = x.size(1) > x.size(2)
+    x = (x.mT if tall else x) / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):  # x = 3.4445 x + (2.0315 (x x^T)^2 - 4.7750 x x^T) x
+        square = x @ x.mT
+        square = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, square, x, beta=3.4445)
+    return x.mT if tall else x
 
 def make_optimizers(model, s):
     """
     AdamW with GPT-3's betas; or Muon for the blocks' matrices and AdamW for the rest, in a dict by name. Only matrices
     decay. The LR is 0 until a step sets it.
     """
+    def make(kind, groups, **defaults):
+        if not in_parts:
+            return kind(groups, lr=0.0, **defaults)
+        from torch.distributed.optim import ZeroRedundancyOptimizer  # not in every build of torch
+        return ZeroRedundancyOptimizer(groups, kind, lr=0.0, **defaults)
+
+    in_parts = s.zero and WORLD_SIZE > 1
     optimizers, rest = {}, dict(model.named_parameters())
     if s.optimizer == "muon":
-        matrices = [rest.pop(name) for name in list(rest) if name.startswith("blocks.") and rest[name].dim() == 2]
+        matrices = [rest.pop(name) for name in list(rest) if "blocks." in name and rest[name].dim() == 2]
         shapes = dict.fromkeys(p.shape for p in matrices)
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
-        optimizers["muon"] = Muon(groups, {"lr": 0.0, "weight_decay": s.weight_decay})
+        optimizers["muon"] = make(Muon, groups, weight_decay=s.weight_decay)
     groups = [{"params": [p for p in rest.values() if p.dim() >= 2], "weight_decay": s.weight_decay},
               {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0}]
-    return optimizers | {"adamw": torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)}
+    # Zero loads AdamW's step count to the CPU, where the fused kernel of a GPU does not look for it.
+    return optimizers | {"adamw": make(torch.optim.AdamW, groups, betas=(0.9, 0.95), fused=not in_parts)}
 
 def split_batch(s, sequences, T):
     """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or by the device."""
     room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits that stay in a CPU's cache, or fit a 16 GB GPU
-    best = max(n for n in range(1, sequences + 1) if sequences % n == 0 and (n == 1 or n * T <= room))
-    batch_size = s.batch_size or sequences // (s.grad_accum_steps or sequences // best)
-    grad_accum_steps = s.grad_accum_steps or sequences // batch_size
-    if batch_size * grad_accum_steps != sequences and not (s.batch_size and s.grad_accum_steps):
-        raise UserError(f"batch_size={s.batch_size}, grad_accum_steps={s.grad_accum_steps}: what is given must divide "
-                        f"the recipe's {sequences} sequences a step; set both for another batch")
-    return batch_size, grad_accum_steps
+    if s.batch_size and s.grad_accum_steps:
+        return s.batch_size, s.grad_accum_steps
+    if sequences % WORLD_SIZE:
+        near = min((n for n in range(1, sequences + 1) if sequences % n == 0), key=lambda n: abs(n - WORLD_SIZE))
+        raise UserError(f"{WORLD_SIZE} processes do not divide the recipe's {sequences} sequences a step, {near} do "
+                        f"(--nproc_per_node); or set both batch_size and grad_accum_steps, of a process")
+    share = sequences // WORLD_SIZE  # of a process
+    best = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * T <= room))
+    batch_size = s.batch_size or share // (s.grad_accum_steps or share // best)
+    if batch_size * (s.grad_accum_steps or share // max(1, batch_size)) != share:
+        given = f"batch_size={s.batch_size}" if s.batch_size else f"grad_accum_steps={s.grad_accum_steps}"
+        raise UserError(f"{given} does not divide the recipe's {share} sequences a step"
+                        f"{' a process' * (WORLD_SIZE > 1)}: take a divisor of {share}, or set both batch_size and "
+                        f"grad_accum_steps for another batch")
+    return batch_size, share // batch_size
 
 # ---- Data: token ids as prepare.py wrote them -------------------------------------------------------------------
 def load_tokenizer(spec):
@@ -356,6 +397,7 @@ def load_data(s):
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         ids, tokenizer = {"uint16": "<u2", "uint32": "<u4"}[meta["dtype"]], load_tokenizer(meta["tokenizer"])
         splits = [np.memmap(folder / f"{name}.bin", ids, mode="r") for name in ("train", "val")]
+        advise(splits[0], "MADV_RANDOM")  # of a file larger than memory windows come 20 times as fast so
         if [len(split) for split in splits] != [meta["splits"][name]["tokens"] for name in ("train", "val")]:
             raise ValueError("train.bin and val.bin are not as long as meta.json says")
         if meta["vocab_size"] != tokenizer.n_vocab or type(meta["vocab_size"]) is not int:
@@ -366,11 +408,18 @@ def load_data(s):
         what = "is not prepared" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
         raise UserError(f"{folder} {what}; make it by: python prepare.py --dataset={s.dataset}{own}") from None
 
+def advise(tokens, advice):
+    """Tell the system how a memory map is read; Windows takes no advice."""
+    with contextlib.suppress(AttributeError):
+        tokens.base.madvise(getattr(mmap, advice))
+
 @functools.lru_cache(maxsize=2)
-def epoch_starts(n_tokens, T, seed, epoch):
-    """Where an epoch's windows start in the ring of tokens, in the order of reading; costs 8 bytes a window."""
+def epoch_order(n_tokens, T, seed, epoch):
+    """(offset of an epoch's first window, the windows in the order of reading: 4 bytes each)."""
     rng = np.random.RandomState([seed, epoch])  # its stream is frozen: the same order under any numpy
-    return int(rng.randint(n_tokens, dtype=np.int64)) + T * rng.permutation(n_tokens // T).astype(np.int64)
+    offset, order = int(rng.randint(n_tokens, dtype=np.int64)), np.arange(n_tokens // T, dtype=np.uint32)
+    rng.shuffle(order)
+    return offset, order
 
 def window_starts(n_tokens, T, seed, first, count):
     """
@@ -378,14 +427,19 @@ def window_starts(n_tokens, T, seed, first, count):
     the tokens, read as a ring, from an offset of its own: no token is a target twice in it, fewer than T are left
     out. A pure function: a resumed run, and any split of a step into micro-batches, read the same data.
     """
-    n = n_tokens // T  # windows in an epoch
-    return np.array([epoch_starts(n_tokens, T, seed, i // n)[i % n] for i in range(first, first + count)], np.int64)
+    starts, n = [], n_tokens // T  # windows in an epoch
+    for i in range(first, first + count):
+        offset, order = epoch_order(n_tokens, T, seed, i // n)
+        starts.append(offset + T * int(order[i % n]))
+    return np.array(starts, np.int64)
 
 def read_windows(tokens, starts, config, device):
     """Windows of T + 1 tokens, the inputs and the targets one further on: (len(starts), T + 1) int64 on the device."""
     windows = tokens[(starts[:, None] + np.arange(config.max_seq_len + 1)) % len(tokens)].astype(np.int64)
     if windows.max() >= config.vocab_size:  # on a GPU an embedding would only say "device-side assert"
-        raise UserError(f"the data holds token id {windows.max()}, vocab_size is {config.vocab_size}: prepare it anew")
+        raise UserError(f"the data holds token id {windows.max()}, vocab_size is {config.vocab_size}: prepare it anew",
+                        own=True)
+    advise(tokens, "MADV_DONTNEED")  # else all that was ever read counts as this process's memory
     batch = torch.from_numpy(windows)
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
 
@@ -393,11 +447,11 @@ def read_windows(tokens, starts, config, device):
 def evaluate(model, val, n_windows, s, tokenizer, stopping):
     """
     val_loss (nats a token) and bpb (bits per byte of those tokens' text: tokenizers can be compared) over the first
-    n_windows windows of val, the same at every eval. None if cut short.
+    n_windows windows of val, the same at every eval, each process its part of them. None if cut short.
     """
     T, loss, n_bytes = model.config.max_seq_len, 0.0, 0
     model.eval()
-    for first in range(0, n_windows, s.batch_size):
+    for first in range(RANK * s.batch_size, n_windows, WORLD_SIZE * s.batch_size):
         if stopping:
             return None
         starts = T * np.arange(first, min(first + s.batch_size, n_windows))
@@ -407,6 +461,7 @@ def evaluate(model, val, n_windows, s, tokenizer, stopping):
         targets = batch[:, 1:][batch[:, 1:] != tokenizer.eot_token].tolist()
         n_bytes += len(tokenizer.decode_bytes(targets))
     model.train()
+    loss, n_bytes = over_all([loss, n_bytes], s.device)
     return {"val_loss": loss, "bpb": loss / math.log(2) * n_windows * T / max(1, n_bytes)}
 
 # ---- Checkpoints: ckpt.pt to go on from, ckpt_prev.pt the one before it, best.pt of the lowest val loss ---------
@@ -473,17 +528,46 @@ def restore(path, checkpoint, **parts):
     """Load a checkpoint's state dicts into what they are named after; UserError where one does not fit."""
     for name, part in parts.items():
         try:
-            part.load_state_dict(checkpoint[name])
-            for p, state in getattr(part, "state", {}).items():  # AdamW writes past the end of what is too short
-                if any(key != "step" and (value.shape[-p.dim():] != p.shape or not value.is_contiguous())
-                       for key, value in state.items()):
-                    raise ValueError("a moment of another shape")
+            states = unstacked(checkpoint[name]) if name == "muon" else checkpoint[name]
+            if isinstance(part, torch.optim.Optimizer):
+                for saved, group in zip(states["param_groups"], part.param_groups):
+                    saved |= {key: value for key, value in group.items() if key != "params"}  # options are this run's
+                for i, p in enumerate(p for group in part.param_groups for p in group["params"]):
+                    if any(key != "step" and (value.shape != p.shape or not value.is_contiguous())
+                           for key, value in states["state"].get(i, {}).items()):
+                        raise ValueError("a moment of another shape")  # AdamW would write past its end
+            part.load_state_dict(states)
+            if hasattr(part, "optim"):  # zero's own part is there; this is a copy of it
+                part.state.clear()
         except Exception as error:  # of a dozen kinds
             raise UserError(f"{path} holds no {name} that fits: {error!s:.200}") from None
 
+def gathered(optimizer):
+    """An optimizer's state dict; with zero, all processes' parts of it put together in the first one."""
+    states = torch.optim.Optimizer.state_dict(optimizer)
+    if hasattr(optimizer, "optim"):  # its own consolidate_state_dict takes a minute for 1 GB
+        params = enumerate(p for group in optimizer.param_groups for p in group["params"])
+        part = {i: {key: value.cpu() for key, value in optimizer.optim.state[p].items()}
+                for i, p in params if p in optimizer.optim.state}
+        parts = [None] * WORLD_SIZE if RANK == 0 else None
+        dist.gather_object(part, parts)
+        states["state"] = dict(sorted(item for part in parts or () for item in part.items()))
+    return states
+
+def unstacked(states):
+    """Muon's state dict with a momentum of each matrix: the first files held those of one shape as one tensor."""
+    for group in states["param_groups"]:
+        stack = states["state"].get(group["params"][0], {}).get("momentum", torch.empty(0))
+        if stack.dim() == 3:
+            states["state"] |= {i: {"momentum": momentum.clone()} for i, momentum in zip(group["params"], stack)}
+    return states
+
 @contextlib.contextmanager
 def own_folder(out_dir):
-    """Make out_dir and lock it for this process, with which the system ends the lock."""
+    """Make out_dir and lock it for the first process, with which the system ends the lock."""
+    if RANK:
+        yield
+        return
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         file = open(out_dir / "lock", "a")
@@ -511,6 +595,46 @@ def write_log(path, log):
         for row in log:
             writer.writerow("" if x != x else x if type(x) is int else f"{x:.8g}" for x in row.values())
 
+# ---- Several processes, one a GPU, as torchrun starts them: each takes its part of every batch --------------------
+@contextlib.contextmanager
+def process_group(s):
+    """Connect the processes: by nccl between GPUs, gloo between CPUs. UserError where one of them is lost."""
+    if WORLD_SIZE > 1:
+        dist.init_process_group("nccl" if s.device.type == "cuda" else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        if WORLD_SIZE == 1 or out_of_memory(error) or not re.search("peer|gloo|NCCL|nccl|TCPStore", str(error)):
+            raise
+        raise UserError("the connection to another process of this run is lost, whose own last words, or torchrun's "
+                        f"report, say why ({str(error).split('] ')[-1]:.99}); the same command goes on from the last "
+                        "checkpoint") from None
+    if WORLD_SIZE > 1:
+        dist.destroy_process_group()
+
+def over_all(numbers, device, op="SUM"):
+    """The sums, or the "MIN", of a list of numbers over all processes, by one small all-reduce."""
+    if WORLD_SIZE == 1:
+        return numbers
+    tensor = torch.tensor(numbers, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor, getattr(dist.ReduceOp, op))
+    return tensor.tolist()
+
+def from_first(make):
+    """What make() returns, or the UserError that it raises, in the first process: in all of them."""
+    if WORLD_SIZE == 1:
+        return make()
+    answer = [None]
+    if RANK == 0:
+        try:
+            answer = [make()]
+        except UserError as error:
+            answer = [error]
+    dist.broadcast_object_list(answer)
+    if isinstance(answer[0], UserError):
+        raise answer[0]
+    return answer[0]
+
 # ---- The machine ------------------------------------------------------------------------------------------------
 PEAK_FLOPS = {  # dense half-precision FLOP/s by a part of the card's name: the makers' data sheets
     "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12,
@@ -518,16 +642,20 @@ PEAK_FLOPS = {  # dense half-precision FLOP/s by a part of the card's name: the 
 
 def choose_device(s):
     """Set s.device, s.dtype, s.compile, s.autocast, s.peak_flops, and s.machine: what was chosen and why, in words."""
-    name = s.device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    mps = torch.backends.mps.is_available() and WORLD_SIZE == 1
+    name = s.device or ("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    if name == "cuda" and WORLD_SIZE > 1:
+        name = f"cuda:{LOCAL_RANK}"
     try:
         s.device = torch.empty(1, device=name).device
-        if s.device.type not in ("cpu", "cuda", "mps"):
+        if s.device.type not in ("cpu", "cuda", "mps") or WORLD_SIZE > 1 and name not in ("cpu", f"cuda:{LOCAL_RANK}"):
             raise RuntimeError
     except (RuntimeError, AssertionError):
-        raise UserError(f"device={name} is not to be had here; without it the best device is taken") from None
+        raise UserError(f"device={name} is not to be had here; without it the best device is taken", own=True) from None
     card, capability = f"{torch.get_num_threads()} threads", (0, 0)
     best, why = "float32", "half gains little here"
     if s.device.type == "cuda":
+        torch.cuda.set_device(s.device)
         card, capability = torch.cuda.get_device_name(s.device), torch.cuda.get_device_capability(s.device)
         best, why = "bfloat16", "the range of float32 in half its bytes"
         if capability < (8, 0):
@@ -537,9 +665,10 @@ def choose_device(s):
         s.compile = capability >= (7, 0) and importlib.util.find_spec("triton") is not None
     s.autocast = functools.partial(torch.autocast, s.device.type, getattr(torch, s.dtype), s.dtype != "float32")
     peaks = [peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", card) and s.dtype != "float32"]
-    s.peak_flops = peaks[0] if peaks else math.nan
+    s.peak_flops = WORLD_SIZE * peaks[0] if peaks else math.nan
     torch.set_float32_matmul_precision("high")  # TF32 for the float32 products that remain on a GPU
-    s.machine = f"{s.device} ({card}), {s.dtype} ({why}), torch.compile {'on' if s.compile else 'off'}"
+    s.machine = (f"{WORLD_SIZE} x " * (WORLD_SIZE > 1) + f"{s.device} ({card}), {s.dtype} ({why}), "
+                 f"torch.compile {'on' if s.compile else 'off'}")
 
 def peak_memory(device):
     """GB: the most that tensors took on a GPU so far, or this process on a CPU."""
@@ -552,15 +681,17 @@ def peak_memory(device):
 
 @contextlib.contextmanager
 def caught_signals():
-    """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one leaves at once."""
+    """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one later leaves at once."""
     def catch(number, frame):
-        if caught:
+        if caught and time.monotonic() > times[0] + 1:  # in the first second it may be the same, passed on by torchrun
             raise KeyboardInterrupt
-        caught.append(signal.Signals(number).name)
+        caught.append(number)
+        times.append(time.monotonic())
         with contextlib.suppress(OSError):  # the other end of a pipe had the signal too
-            os.write(2, b"\nstopping: a checkpoint is being saved (Ctrl-C again leaves at once, without it)\n")
+            if RANK == 0 and len(caught) == 1:
+                os.write(2, b"\nstopping: a checkpoint is saved first (Ctrl-C again leaves at once, without it)\n")
 
-    caught, before = [], {}
+    caught, times, before = [], [], {}
     with contextlib.suppress(ValueError):  # Python lets only the main thread take signals
         before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -570,14 +701,62 @@ def caught_signals():
             signal.signal(number, handler)
 
 # ---- The loop ---------------------------------------------------------------------------------------------------
-def micro_step(model, batch, s, scaler, step, i):
-    """Forward and backward of a step's i-th micro-batch (b, T + 1): its part of the loss, still on the device."""
+def micro_step(model, batch, s, scaler, step, i, last=False):
+    """
+    Forward and backward of the i-th micro-batch (b, T + 1) of a step: its part of the loss, still on the device. In the
+    last one the processes average their gradients.
+    """
     if s.dropout:  # drawn anew for each, so that no generator's state need be saved
-        torch.manual_seed(int(np.random.SeedSequence([s.seed, step, i]).generate_state(1, np.uint64)[0]))
-    with s.autocast():
-        loss = model(batch[:, :-1], batch[:, 1:]) / s.grad_accum_steps
-    scaler.scale(loss).backward()
+        seed = np.random.SeedSequence([s.seed, step, RANK * s.grad_accum_steps + i])
+        torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
+    with model.no_sync() if WORLD_SIZE > 1 and not last else contextlib.nullcontext():
+        with s.autocast():
+            loss = model(batch[:, :-1], batch[:, 1:]) / s.grad_accum_steps
+        scaler.scale(loss).backward()
     return loss.detach()
+
+LESS_MEMORY = {False: "--grad_checkpoint=True, a smaller size or max_seq_len", True: "a smaller size or max_seq_len"}
+
+def out_of_memory(error):
+    """Whether an exception is one of the ways in which memory runs out, on a GPU or a CPU."""
+    words = "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED"
+    return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
+
+def fits(model, batch, s, scaler, room):
+    """Whether a micro-batch's pass fits the memory, and `room` more numbers beside it. It changes no weight."""
+    try:
+        room = torch.empty(room, device=s.device)
+        micro_step(model, batch, s, scaler, 0, 0)
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    finally:
+        model.zero_grad()
+        if s.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+def fit_memory(model, batch, optimizers, s, scaler):
+    """
+    Lower batch_size to a divisor of a step's sequences (n, T + 1) that fits in every process, and raise
+    grad_accum_steps: the batch stays. Beside a pass there must be room for the gradients, the moments that the first
+    step will make, and 100 MB.
+    """
+    parts = [(name, getattr(of, "optim", of)) for name, of in optimizers.items()]  # optim: zero's own part
+    room = 25_000_000 + count(model) + sum((1 if name == "muon" else 2) * p.numel() for name, part in parts
+                              for group in part.param_groups for p in group["params"] if p not in part.state)
+    asked, sizes = s.batch_size, [n for n in range(s.batch_size, 0, -1) if len(batch) % n == 0]
+    s.batch_size = next((n for n in sizes if fits(model, batch[:n], s, scaler, room)), 0)
+    s.batch_size = int(over_all([s.batch_size], s.device, "MIN")[0])
+    if not s.batch_size:
+        raise UserError(f"one sequence of {batch.size(1) - 1} tokens does not fit the memory of {s.device}: try "
+                        f"{LESS_MEMORY[s.grad_checkpoint]}")
+    s.grad_accum_steps = len(batch) // s.batch_size
+    if s.batch_size < asked:
+        say(f"memory     batch_size={asked} does not fit: batch_size={s.batch_size}, "
+            f"grad_accum_steps={s.grad_accum_steps} make the same batch")
 
 def time_step(model, batch, s, scaler):
     """Seconds of a step, by passes of one micro-batch and steps of other optimizers at LR 0: nothing changes."""
@@ -588,6 +767,8 @@ def time_step(model, batch, s, scaler):
         passes.append(time.perf_counter() - start)
         if len(steps) < 3:
             model.zero_grad(set_to_none=False)  # zeros: unlike them, float16's first gradients may be infinite
+            if WORLD_SIZE > 1:  # the gradients' way, which real steps hide in part
+                dist.all_reduce(torch.zeros(count(model), device=s.device))
             with s.autocast():
                 for optimizer in optimizers:
                     optimizer.step()
@@ -617,6 +798,8 @@ def train(**overrides):
     given = vars(s).copy()  # as set: below, None becomes a value
     s.started = STARTED if AS_SCRIPT else time.monotonic()
     choose_device(s)
+    if s.grad_checkpoint and s.dropout and s.device.type == "mps":
+        raise UserError("grad_checkpoint with dropout is not to be had on mps, where torch would draw another dropout")
     meta, tokenizer, train_data, val_data = load_data(s)
     shape = {name: value for name, value in given.items() if hasattr(TINY, name) and value is not None}
     config = replace(SIZES[s.size], vocab_size=tokenizer.n_vocab, **shape)
@@ -626,16 +809,28 @@ def train(**overrides):
                         f"a window takes {config.max_seq_len + 1:,}: prepare more text, or with a larger val_fraction, "
                         f"or set a smaller max_seq_len")
     torch.manual_seed(s.seed)
-    model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
-    with caught_signals() as stopping, own_folder(Path(s.out_dir)):
-        return run(s, given, model, meta, tokenizer, train_data, val_data, stopping)
+    try:
+        model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
+        model.grad_checkpoint = s.grad_checkpoint
+        with process_group(s), caught_signals() as stopping, own_folder(Path(s.out_dir)):
+            return run(s, given, model, meta, tokenizer, train_data, val_data, stopping)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        share = s.batch_size * s.grad_accum_steps
+        smaller = max((n for n in range(1, s.batch_size) if share % n == 0), default=0)
+        what = f"go on with --batch_size={smaller} --grad_accum_steps={share // smaller}" if smaller else "try"
+        raise UserError(f"out of memory at batch_size={s.batch_size}: {what}{', or ' if smaller else ' '}"
+                        f"{LESS_MEMORY[s.grad_checkpoint]}", own=True) from None
 
 def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     """The rest of train(), alone in out_dir: s the settings as they are now, `given` as they were set."""
     config, out_dir, T = model.config, Path(s.out_dir), model.config.max_seq_len
-    sequences = s.batch_size * s.grad_accum_steps  # a step
+    share = s.batch_size * s.grad_accum_steps  # a step's sequences in this process
+    sequences = share * WORLD_SIZE
     tokens_per_step = sequences * T
     step_model = torch.compile(model) if s.compile else model  # evals and samples, of other shapes, stay eager
+    at_once = stopping if WORLD_SIZE == 1 else []  # several processes leave together, between two steps
     optimizers = make_optimizers(model, s)
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
 
@@ -648,7 +843,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     same_run = same_model | {name: given[name] for name in names.split()} | {
         "batch_size x grad_accum_steps": sequences,
         "the data's checksum": "-".join(str(meta["splits"][split].get("crc32")) for split in ("train", "val"))}
-    checkpoint = None if s.overwrite else newest_checkpoint(out_dir)
+    checkpoint = None if s.overwrite else from_first(lambda: newest_checkpoint(out_dir))
     if checkpoint:
         if differ := differences(checkpoint.get("settings", {}), same_run):
             raise UserError(f"{out_dir} holds another run: {differ}. --out_dir=FOLDER trains beside it, its own "
@@ -662,7 +857,8 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         log, best_val_loss = checkpoint.get("log", []), checkpoint.get("best_val_loss", math.inf)
         latest |= checkpoint.get("result", {})
     elif s.init_from:
-        source = load_checkpoint(os.path.join(s.init_from, "best.pt") if os.path.isdir(s.init_from) else s.init_from)
+        file = os.path.join(s.init_from, "best.pt") if os.path.isdir(s.init_from) else s.init_from
+        source = from_first(lambda: load_checkpoint(file))
         if differ := differences(source.get("settings", {}) | {"dropout": s.dropout}, same_model):
             raise UserError(f"init_from={s.init_from} is another model: {differ}. Set its size and shape, and prepare "
                             f"the text with --tokenizer=data/NAME, the dataset that it was trained on")
@@ -671,17 +867,24 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
             raise UserError(f"init_from={s.init_from} is in the run that overwrite removes: set another out_dir")
 
     # What is None takes the recipe's value, or what fits the time.
-    n_params, blocks = (sum(p.numel() for p in part.parameters()) for part in (model, model.blocks))
+    n_params, blocks = count(model), count(model.blocks)
     eval_windows = max(1, (min(s.eval_tokens or len(val_data), len(val_data)) - 1) // T)
     eval_steps = eval_windows / sequences / 3  # the time of an eval, in steps, of which a forward pass is a third
     least_interval = math.ceil(10 * eval_steps)  # steps between evals, so that these take a tenth of the time
-    if not checkpoint:
+    resumed = checkpoint is not None
+    checkpoint = source = None  # their tensors are in the model now
+    if WORLD_SIZE > 1:
+        step_model = nn.parallel.DistributedDataParallel(step_model, gradient_as_bucket_view=True)
+    batch = read_windows(train_data, np.arange(share), config, s.device)  # to try with
+    if step < (s.max_steps or 1):
+        fit_memory(step_model, batch, optimizers, s, scaler)
+    if not resumed:
         recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale or LR_SCALES[s.optimizer])
         if s.minutes:
-            batch = read_windows(train_data, np.arange(s.batch_size), config, s.device)
-            step_time = time_step(step_model, batch, s, scaler)
+            step_time = time_step(step_model, batch[:s.batch_size], s, scaler)
             steps = (60 * s.minutes - (time.monotonic() - s.started)) / step_time  # were there no evals
-            s.max_steps = max(1, int((steps - 2 * eval_steps) / (1 + eval_steps / (s.eval_interval or least_interval))))
+            steps = (steps - 2 * eval_steps) / (1 + eval_steps / (s.eval_interval or least_interval))
+            s.max_steps = from_first(lambda: max(1, int(steps)))
         s.lr, s.max_steps = s.lr or recipe_lr, s.max_steps or recipe_steps
         s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), least_interval)
@@ -690,16 +893,16 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         f"model      {s.size}: {n_params:,} parameters, {blocks:,} of them in {config.n_layers} blocks of width "
         f"{config.d_model}; vocabulary {config.vocab_size:,}\n"
         f"data       {s.data_dir}/{s.dataset}: {len(train_data):,} tokens to train on, {len(val_data):,} to validate\n"
-        f"batch      {tokens_per_step:,} tokens: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T}\n"
+        f"batch      {tokens_per_step:,} tokens: {s.batch_size} sequences x {s.grad_accum_steps} micro-batches x {T}"
+        f"{f' x {WORLD_SIZE} processes' * (WORLD_SIZE > 1)}\n"
         f"schedule   {s.max_steps:,} steps, {tokens:,} tokens: {tokens / len(train_data):.2f} epochs, "
         f"{tokens / n_params:.2f} tokens a parameter; eval every {s.eval_interval} steps\n"
         f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up, then a cosine to a tenth\n"
-        f"run        {out_dir}, {f'goes on at step {step:,}' if checkpoint else 'new'}")
-    if checkpoint and step >= s.max_steps:
+        f"run        {out_dir}, {f'goes on at step {step:,}' if resumed else 'new'}")
+    if resumed and step >= s.max_steps:
         say(f"finished already: --init_from={out_dir} --out_dir=FOLDER trains on from its weights")
-    checkpoint = source = None  # their tensors are in the model now
-    for name in ("ckpt.pt", "ckpt_prev.pt", "best.pt") if s.overwrite else ():  # now that all that may fail has not
-        (out_dir / name).unlink(missing_ok=True)
+    for name in ("ckpt.pt", "ckpt_prev.pt", "best.pt") if s.overwrite and RANK == 0 else ():
+        (out_dir / name).unlink(missing_ok=True)  # now that nothing is left that may fail
 
     def save(name, **changes):
         checkpoint = {
@@ -707,15 +910,15 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
             "settings": given | same_run, "schedule": [s.max_steps, s.lr, s.warmup_steps], "step": step,
             "result": latest, "best_val_loss": best_val_loss, "scaler": scaler.state_dict()} | changes
         if name == "ckpt.pt":  # what best.pt, which is never resumed, need not hold
-            write_log(out_dir / "log.csv", log)
-            states = {key: optimizer.state_dict() for key, optimizer in optimizers.items()}
-            checkpoint |= {"log": log, "optimizer": states}
-        return save_checkpoint(out_dir / name, checkpoint)
+            checkpoint |= {"log": log, "optimizer": {key: gathered(of) for key, of in optimizers.items()}}
+            if RANK == 0:
+                write_log(out_dir / "log.csv", log)
+        return over_all([RANK == 0 and save_checkpoint(out_dir / name, checkpoint)], s.device)[0] > 0
 
     # A turn of the loop looks at the model as it is after `step` steps (log, eval, save), then takes one more.
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     seconds_before, bad_steps = log[-1]["seconds"] if log else 0.0, 0
-    times, longest_turn = [], 0.0  # times: seconds of each step since the last row
+    times, longest_turn, stop = [], 0.0, -1  # times: seconds of each step since the last row
     while True:
         now = time.monotonic()
         longest_turn, turn_started = max(longest_turn, now - turn_started), now
@@ -733,15 +936,15 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
                     f"{row['memory']:.2f} GB | {timedelta(seconds=round((s.max_steps - step) * step_time))} to go")
                 times = []
             if due:
-                evaluated = evaluate(model, val_data, eval_windows, s, tokenizer, stopping)
-                if stopping:
+                evaluated = evaluate(model, val_data, eval_windows, s, tokenizer, at_once)
+                if at_once:
                     break
                 row, latest, val_loss = row | evaluated, latest | evaluated, evaluated["val_loss"]
                 say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
                     f"{row['bpb']:.4f} bits per byte")
             log.append(row)
             if due and math.isfinite(val_loss):
-                if step:
+                if step and RANK == 0:
                     start = torch.tensor([[tokenizer.eot_token]], device=s.device)
                     with s.autocast():
                         ids = [int(token) for token in model.generate(start, 100, seed=s.seed)]
@@ -751,26 +954,28 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
                 if step and val_loss < best_val_loss and save("best.pt", best_val_loss=val_loss):
                     best_val_loss = val_loss
                 saved_step = step if save("ckpt.pt") else saved_step
-        if s.stop_after and step < s.max_steps:
+        if s.stop_after and RANK == 0 and step < s.max_steps:
             margin = 1.5 * longest_turn + min(10, 6 * s.stop_after)  # seconds: what a step, an eval and two saves take
             if time.monotonic() - s.started + margin > 60 * s.stop_after:
-                stopping.append(f"stop_after={s.stop_after}")
-        if stopping or step >= s.max_steps:
+                stopping.append(0)
+        stop = over_all([max(stopping, default=-1)], s.device, "MAX")[0]  # a signal's number, 0 for stop_after
+        if stop >= 0 or step >= s.max_steps:
             break
 
         step_started = time.perf_counter()
         for group in groups:
             group["lr"] = lr_at(step, s)
         starts = window_starts(len(train_data), T, s.seed, step * sequences, sequences)
-        batch = read_windows(train_data, starts, config, s.device)  # (sequences, T + 1)
-        losses = [micro_step(step_model, micro_batch, s, scaler, step, i)
-                  for i, micro_batch in enumerate(batch.split(s.batch_size)) if not stopping]
-        if stopping:
+        batch = read_windows(train_data, starts[RANK * share:][:share], config, s.device)  # (share, T + 1)
+        losses = [micro_step(step_model, micro_batch, s, scaler, step, i, last=i == s.grad_accum_steps - 1)
+                  for i, micro_batch in enumerate(batch.split(s.batch_size)) if not at_once]
+        if at_once:
             break  # the unfinished step is dropped: a resumed run does it again
         for optimizer in optimizers.values():
             scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), s.grad_clip or math.inf)
-        loss, norm = torch.stack((sum(losses), norm)).tolist()  # the step's one wait for the device
+        loss, norm = torch.stack((sum(losses), norm)).tolist()  # waits for the device
+        loss = over_all([loss], s.device)[0] / WORLD_SIZE
         if math.isfinite(loss) and math.isfinite(norm):
             with s.autocast():  # Muon's products
                 for optimizer in optimizers.values():
@@ -783,7 +988,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
             raise UserError(f"ten steps in a row were not finite, to step {step + 1} at lr {lr_at(step, s):.2e}: try a "
                             f"smaller lr, or float32; {out_dir} keeps the last sound checkpoint, of step {saved_step}")
         scaler.update()
-        model.zero_grad()
+        model.zero_grad(set_to_none=WORLD_SIZE == 1)  # several processes' gradients stay in what they are sent from
         step, latest["loss"] = step + 1, loss
         times.append(time.perf_counter() - step_started)
 
@@ -793,9 +998,11 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         raise UserError(f"{out_dir}: the end could not be saved, its checkpoint is of step {saved_step}; make room, or "
                         f"where the loss is not finite set a smaller lr, and run this again")
     again = "without --overwrite the same command" if s.overwrite else "the same command (or cell)"
+    stop = int(max([stop, *at_once]))
+    stopped = None if stop < 0 else signal.Signals(stop).name if stop else f"stop_after={s.stop_after}"
     say(f"finished: python sample.py {out_dir} writes text" if step >= s.max_steps else
-        f"{stopping[0]}: stopped at step {step:,}; {again} goes on from step {saved_step}")
-    return {"step": step, "tokens": step * tokens_per_step} | latest | {"stopped": stopping[0] if stopping else None}
+        f"{stopped}: stopped at step {step:,}; {again} goes on from step {saved_step}")
+    return {"step": step, "tokens": step * tokens_per_step} | latest | {"stopped": stopped}
 
 if __name__ == "__main__":
     try:
@@ -803,7 +1010,8 @@ if __name__ == "__main__":
         if result["stopped"] in ("SIGINT", "SIGTERM") and AS_SCRIPT:
             sys.exit(128 + signal.Signals[result["stopped"]])  # so that `train.py && sample.py` stops too
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if LOCAL_RANK == 0 or error.own:
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
