@@ -139,8 +139,8 @@ def training_bytes(model, sequences, optimizer="muon", half=True, grad_checkpoin
 
 def largest_micro_batch(model, sequences, n_bytes, **how):
     """The most of `sequences`, a divisor of them, whose training fits n_bytes; 0: not one does."""
-    divisors = (n for n in range(sequences, 0, -1) if sequences % n == 0)
-    return next((n for n in divisors if sum(training_bytes(model, n, **how).values()) <= n_bytes), 0)
+    sizes = reversed(train.divisors(sequences, sequences))
+    return next((n for n in sizes if sum(training_bytes(model, n, **how).values()) <= n_bytes), 0)
 
 
 def predict_loss(n_params, tokens):

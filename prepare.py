@@ -148,7 +148,7 @@ def download(url, path):
 def read_txt(file, separator):
     """Yield a text in which each line that is the separator, blanks around it aside, ends a document."""
     line = r"^[^\S\n]*\n" if separator == "blank" else re.escape(separator.strip()) + r"[^\S\n]*$\n?"
-    line, rest = re.compile(line, re.MULTILINE), ""  # no blanks before the separator: what starts with it is found fast
+    line, rest = re.compile(line, re.MULTILINE), ""  # blanks before it are seen to below: a literal start is found fast
     while block := file.read(BLOCK) + file.readline(BLOCK):  # to the end of a line, if that is near
         text, start = rest + block, 0
         for found in line.finditer(text):

@@ -106,7 +106,7 @@ def say(text):
 class UserError(ValueError):
     """
     A user's mistake, told in one line: what is wrong and what to do. A bug keeps its traceback. Of several processes
-    one on each machine tells it; each does what is its own.
+    all find it and the first on each machine tells it; one that is a process's `own` it tells itself.
     """
 
     def __init__(self, text, own=False):
@@ -344,15 +344,16 @@ def make_optimizers(model, s):
     AdamW with GPT-3's betas; or Muon for the blocks' matrices and AdamW for the rest, in a dict by name. Only matrices
     decay. The LR is 0 until a step sets it.
     """
+    in_parts = s.zero and WORLD_SIZE > 1
+
     def make(kind, groups, **defaults):
         if not in_parts:
             return kind(groups, lr=0.0, **defaults)
         from torch.distributed.optim import ZeroRedundancyOptimizer  # not in every build of torch
         return ZeroRedundancyOptimizer(groups, kind, lr=0.0, **defaults)
 
-    in_parts = s.zero and WORLD_SIZE > 1
     optimizers, rest = {}, dict(model.named_parameters())
-    if s.optimizer == "muon":
+    if s.optimizer == "muon":  # where the model is compiled or in several processes, its names have a prefix
         matrices = [rest.pop(name) for name in list(rest) if "blocks." in name and rest[name].dim() == 2]
         shapes = dict.fromkeys(p.shape for p in matrices)
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
@@ -362,17 +363,21 @@ def make_optimizers(model, s):
     # Zero loads AdamW's step count to the CPU, where the fused kernel of a GPU does not look for it.
     return optimizers | {"adamw": make(torch.optim.AdamW, groups, betas=(0.9, 0.95), fused=not in_parts)}
 
+def divisors(n, most):
+    """The divisors of n that are at most `most`, the smallest first."""
+    return [k for k in range(1, min(n, most) + 1) if n % k == 0]
+
 def split_batch(s, sequences, T):
     """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or by the device."""
     room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits that stay in a CPU's cache, or fit a 16 GB GPU
     if s.batch_size and s.grad_accum_steps:
         return s.batch_size, s.grad_accum_steps
     if sequences % WORLD_SIZE:
-        near = min((n for n in range(1, sequences + 1) if sequences % n == 0), key=lambda n: abs(n - WORLD_SIZE))
+        near = min(divisors(sequences, sequences), key=lambda n: abs(n - WORLD_SIZE))
         raise UserError(f"{WORLD_SIZE} processes do not divide the recipe's {sequences} sequences a step, {near} do "
                         f"(--nproc_per_node); or set both batch_size and grad_accum_steps, of a process")
     share = sequences // WORLD_SIZE  # of a process
-    best = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * T <= room))
+    best = divisors(share, max(1, room // T))[-1]
     batch_size = s.batch_size or share // (s.grad_accum_steps or share // best)
     if batch_size * (s.grad_accum_steps or share // max(1, batch_size)) != share:
         given = f"batch_size={s.batch_size}" if s.batch_size else f"grad_accum_steps={s.grad_accum_steps}"
@@ -545,7 +550,7 @@ def restore(path, checkpoint, **parts):
 def gathered(optimizer):
     """An optimizer's state dict; with zero, all processes' parts of it put together in the first one."""
     states = torch.optim.Optimizer.state_dict(optimizer)
-    if hasattr(optimizer, "optim"):  # its own consolidate_state_dict takes a minute for 1 GB
+    if hasattr(optimizer, "optim"):  # its own consolidate_state_dict takes 100 s a GB
         params = enumerate(p for group in optimizer.param_groups for p in group["params"])
         part = {i: {key: value.cpu() for key, value in optimizer.optim.state[p].items()}
                 for i, p in params if p in optimizer.optim.state}
@@ -562,45 +567,36 @@ def unstacked(states):
             states["state"] |= {i: {"momentum": momentum.clone()} for i, momentum in zip(group["params"], stack)}
     return states
 
-@contextlib.contextmanager
-def own_folder(out_dir):
-    """Make out_dir and lock it for the first process, with which the system ends the lock."""
-    if RANK:
-        yield
-        return
+def locked_folder(out_dir):
+    """Make out_dir and open its lock file, locked: the system ends the lock with this process."""
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         file = open(out_dir / "lock", "a")
     except (OSError, ValueError) as error:
         raise UserError(f"out_dir={out_dir} cannot be written: {getattr(error, 'strerror', error)}") from None
-    with file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UserError(f"another process trains in out_dir={out_dir}: wait for its end or set another") from None
-        except OSError as error:
-            say(f"warning: {out_dir} cannot be locked ({error.strerror}): start no second run in it")
-        yield
+    try:
+        import fcntl  # Windows has none
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process trains in out_dir={out_dir}: wait for its end or set another") from None
+    except (ImportError, OSError) as error:
+        say(f"warning: {out_dir} cannot be locked ({error}): start no second run in it")
+    return file
 
 def write_log(path, log):
     """Write log.csv: the rows of a checkpoint's log, dicts of numbers; a NaN (no eval, no known peak) stays empty."""
     with contextlib.suppress(OSError), open(path, "w", newline="") as file:  # a full disk: the next save tries again
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows(log[:1])  # its keys
+        writer = csv.DictWriter(file, log[-1], extrasaction="ignore", lineterminator="\n")  # older rows lack columns
+        writer.writeheader()
         for row in log:
-            writer.writerow("" if x != x else x if type(x) is int else f"{x:.8g}" for x in row.values())
+            writer.writerow({k: "" if x != x else x if type(x) is int else f"{x:.8g}" for k, x in row.items()})
 
 # ---- Several processes, one a GPU, as torchrun starts them: each takes its part of every batch --------------------
 @contextlib.contextmanager
-def process_group(s):
+def process_group(device):
     """Connect the processes: by nccl between GPUs, gloo between CPUs. UserError where one of them is lost."""
     if WORLD_SIZE > 1:
-        dist.init_process_group("nccl" if s.device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     except RuntimeError as error:
@@ -621,18 +617,10 @@ def over_all(numbers, device, op="SUM"):
     return tensor.tolist()
 
 def from_first(make):
-    """What make() returns, or the UserError that it raises, in the first process: in all of them."""
-    if WORLD_SIZE == 1:
-        return make()
-    answer = [None]
-    if RANK == 0:
-        try:
-            answer = [make()]
-        except UserError as error:
-            answer = [error]
-    dist.broadcast_object_list(answer)
-    if isinstance(answer[0], UserError):
-        raise answer[0]
+    """What make() returns in the first process, in all of them."""
+    answer = [make() if RANK == 0 else None]
+    if WORLD_SIZE > 1:
+        dist.broadcast_object_list(answer)
     return answer[0]
 
 # ---- The machine ------------------------------------------------------------------------------------------------
@@ -715,7 +703,7 @@ def micro_step(model, batch, s, scaler, step, i, last=False):
         scaler.scale(loss).backward()
     return loss.detach()
 
-LESS_MEMORY = {False: "--grad_checkpoint=True, a smaller size or max_seq_len", True: "a smaller size or max_seq_len"}
+LESS_MEMORY = "--grad_checkpoint=True, a smaller size or max_seq_len"
 
 def out_of_memory(error):
     """Whether an exception is one of the ways in which memory runs out, on a GPU or a CPU."""
@@ -740,42 +728,39 @@ def fits(model, batch, s, scaler, room):
 
 def fit_memory(model, batch, optimizers, s, scaler):
     """
-    Lower batch_size to a divisor of a step's sequences (n, T + 1) that fits in every process, and raise
+    Where a micro-batch (b, T + 1) does not fit in every process, lower batch_size to a divisor that does, and raise
     grad_accum_steps: the batch stays. Beside a pass there must be room for the gradients, the moments that the first
     step will make, and 100 MB.
     """
     parts = [(name, getattr(of, "optim", of)) for name, of in optimizers.items()]  # optim: zero's own part
     room = 25_000_000 + count(model) + sum((1 if name == "muon" else 2) * p.numel() for name, part in parts
                               for group in part.param_groups for p in group["params"] if p not in part.state)
-    asked, sizes = s.batch_size, [n for n in range(s.batch_size, 0, -1) if len(batch) % n == 0]
-    s.batch_size = next((n for n in sizes if fits(model, batch[:n], s, scaler, room)), 0)
-    s.batch_size = int(over_all([s.batch_size], s.device, "MIN")[0])
+    asked, share = len(batch), len(batch) * s.grad_accum_steps
+    fit = next((n for n in reversed(divisors(share, asked)) if fits(model, batch[:n], s, scaler, room)), 0)
+    s.batch_size = int(over_all([fit], s.device, "MIN")[0])
     if not s.batch_size:
         raise UserError(f"one sequence of {batch.size(1) - 1} tokens does not fit the memory of {s.device}: try "
-                        f"{LESS_MEMORY[s.grad_checkpoint]}")
-    s.grad_accum_steps = len(batch) // s.batch_size
+                        f"{LESS_MEMORY}")
+    s.grad_accum_steps = share // s.batch_size
     if s.batch_size < asked:
         say(f"memory     batch_size={asked} does not fit: batch_size={s.batch_size}, "
             f"grad_accum_steps={s.grad_accum_steps} make the same batch")
 
 def time_step(model, batch, s, scaler):
-    """Seconds of a step, by passes of one micro-batch and steps of other optimizers at LR 0: nothing changes."""
-    passes, steps, optimizers = [], [], make_optimizers(model, s).values()
-    while len(passes) < 4 or sum(passes[1:]) < min(10, 3 * s.minutes):  # the first warms up, and may compile
+    """Seconds of a step on micro-batches like this one (b, T + 1), with other optimizers at LR 0: nothing changes."""
+    times, optimizers = [], make_optimizers(model, s).values()
+    while from_first(lambda: len(times) < 3 or sum(times) < 1.5 * s.minutes):  # 2.5 % of the time
         start = time.perf_counter()
-        micro_step(model, batch, s, scaler, 0, 0).item()
-        passes.append(time.perf_counter() - start)
-        if len(steps) < 3:
-            model.zero_grad(set_to_none=False)  # zeros: unlike them, float16's first gradients may be infinite
-            if WORLD_SIZE > 1:  # the gradients' way, which real steps hide in part
-                dist.all_reduce(torch.zeros(count(model), device=s.device))
-            with s.autocast():
-                for optimizer in optimizers:
-                    optimizer.step()
-            batch[0, 0].item()  # waits for the device
-            steps.append(time.perf_counter() - start - passes[-1])
+        for i in range(s.grad_accum_steps):
+            micro_step(model, batch, s, scaler, 0, i, last=i == s.grad_accum_steps - 1)
+        model.zero_grad(set_to_none=False)  # zeros: unlike them, float16's first gradients may be infinite
+        with s.autocast():
+            for optimizer in optimizers:
+                optimizer.step()
+        batch[0, 0].item()  # waits for the device
+        times.append(time.perf_counter() - start)
     model.zero_grad()
-    return s.grad_accum_steps * statistics.median(passes[1:]) + min(steps)
+    return statistics.mean(times[1:])  # the first warms up, and may compile
 
 def differences(old, new):
     """What differs between two runs, in words; what an older file lacks does not."""
@@ -812,16 +797,17 @@ def train(**overrides):
     try:
         model = GPT(config).to(s.device)  # made on the CPU: the same weights on every device
         model.grad_checkpoint = s.grad_checkpoint
-        with process_group(s), caught_signals() as stopping, own_folder(Path(s.out_dir)):
+        with process_group(s.device), caught_signals() as stopping, \
+                contextlib.nullcontext() if RANK else locked_folder(Path(s.out_dir)):
             return run(s, given, model, meta, tokenizer, train_data, val_data, stopping)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         share = s.batch_size * s.grad_accum_steps
-        smaller = max((n for n in range(1, s.batch_size) if share % n == 0), default=0)
+        smaller = max(divisors(share, s.batch_size - 1), default=0)
         what = f"go on with --batch_size={smaller} --grad_accum_steps={share // smaller}" if smaller else "try"
         raise UserError(f"out of memory at batch_size={s.batch_size}: {what}{', or ' if smaller else ' '}"
-                        f"{LESS_MEMORY[s.grad_checkpoint]}", own=True) from None
+                        f"{LESS_MEMORY}", own=True) from None
 
 def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     """The rest of train(), alone in out_dir: s the settings as they are now, `given` as they were set."""
@@ -867,7 +853,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
             raise UserError(f"init_from={s.init_from} is in the run that overwrite removes: set another out_dir")
 
     # What is None takes the recipe's value, or what fits the time.
-    n_params, blocks = count(model), count(model.blocks)
+    n_params, blocks, flops = count(model), count(model.blocks), flops_per_token(model)
     eval_windows = max(1, (min(s.eval_tokens or len(val_data), len(val_data)) - 1) // T)
     eval_steps = eval_windows / sequences / 3  # the time of an eval, in steps, of which a forward pass is a third
     least_interval = math.ceil(10 * eval_steps)  # steps between evals, so that these take a tenth of the time
@@ -875,8 +861,8 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     checkpoint = source = None  # their tensors are in the model now
     if WORLD_SIZE > 1:
         step_model = nn.parallel.DistributedDataParallel(step_model, gradient_as_bucket_view=True)
-    batch = read_windows(train_data, np.arange(share), config, s.device)  # to try with
     if step < (s.max_steps or 1):
+        batch = read_windows(train_data, np.arange(s.batch_size), config, s.device)  # to try with
         fit_memory(step_model, batch, optimizers, s, scaler)
     if not resumed:
         recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale or LR_SCALES[s.optimizer])
@@ -911,7 +897,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
             "result": latest, "best_val_loss": best_val_loss, "scaler": scaler.state_dict()} | changes
         if name == "ckpt.pt":  # what best.pt, which is never resumed, need not hold
             checkpoint |= {"log": log, "optimizer": {key: gathered(of) for key, of in optimizers.items()}}
-            if RANK == 0:
+            if RANK == 0 and log:
                 write_log(out_dir / "log.csv", log)
         return over_all([RANK == 0 and save_checkpoint(out_dir / name, checkpoint)], s.device)[0] > 0
 
@@ -926,10 +912,11 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         if (due or step == 1 or step % s.log_interval == 0) and not (log and log[-1]["step"] == step):
             step_time = sum(times) / len(times) if times else math.nan
             speed = tokens_per_step / step_time
-            mfu = speed * flops_per_token(model) / s.peak_flops
+            mfu = speed * flops / s.peak_flops
             row = {"step": step, "tokens": step * tokens_per_step, "loss": latest["loss"], "val_loss": math.nan,
                    "bpb": math.nan, "lr": lr_at(max(step - 1, 0), s), "tokens_per_s": speed, "mfu": mfu,
-                   "memory": peak_memory(s.device), "seconds": seconds_before + time.monotonic() - s.started}
+                   "memory": peak_memory(s.device), "seconds": seconds_before + time.monotonic() - s.started,
+                   "flops": step * tokens_per_step * flops}
             if times:
                 say(f"step {step:,}/{s.max_steps:,} | {row['tokens'] / 1e6:.2f}M tokens | loss {row['loss']:.4f} | "
                     f"lr {row['lr']:.2e} | {speed:,.0f} tokens/s | {'' if math.isnan(mfu) else f'MFU {mfu:.1%} | '}"
