@@ -1053,7 +1053,7 @@ def test_a_token_past_the_vocabulary_and_a_torn_dataset_are_named(home, tmp_path
 def test_help_tells_every_setting_with_its_comment(home):
     text = run("train.py", "--help", cwd=home).stdout
     for name in T.SETTINGS:
-        assert f"--{name} " in text
+        assert re.search(rf"^--{name}=\S+ +# \w", text, re.M), name
     assert "vanish" not in text and "peak learning rate" in text
 
 

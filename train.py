@@ -130,13 +130,12 @@ def parse_setting(name, value):
     raise UserError(f"{name} must be {expected}, not {value!r}")
 
 def command_line():
-    """The settings given as --name=value. --help prints the comments beside the settings above."""
-    parser = argparse.ArgumentParser(usage="python train.py [--name=value ...]", allow_abbrev=False, formatter_class=
-                                     functools.partial(argparse.HelpFormatter, max_help_position=20, width=120))
-    comments = dict(re.findall(r"^(\w+) = .*?# *(.*)$", Path(__file__).read_text(encoding="utf-8"), re.M))
+    """The settings given as --name=value. --help prints the settings above as they stand in this file."""
+    settings = re.search("# ---- Settings.*?\n\n(?=# Names)", Path(__file__).read_text(encoding="utf-8"), re.S)[0]
+    parser = argparse.ArgumentParser(usage="python train.py [--name=value ...]", allow_abbrev=False, description=re.sub(
+        r"^(\w+) = (\S+)", r"--\1=\2", settings, flags=re.M), formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in SETTINGS:  # a bare --overwrite is --overwrite=True
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, metavar="X",
-                            help=f"{comments.get(name, '')} [{globals()[name]}]".replace("%", "%%"))
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, nargs="?", const=True, help=argparse.SUPPRESS)
     given, unknown = parser.parse_known_args()
     return vars(given) | {flag.split("=")[0][2:] if flag.startswith("--") else flag: None for flag in unknown}
 
