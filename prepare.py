@@ -465,4 +465,5 @@ if __name__ == "__main__":
         prepare(**(read_command_line() if "__file__" in globals() else {}))  # a notebook's cell has no command line
     except (UserError, KeyboardInterrupt) as error:
         print(f"error: {error}" if str(error) else "stopped; what was there before still is", file=sys.stderr)
-        sys.exit(2 if str(error) else 130)
+        if "__file__" in globals() or not str(error):  # a notebook's next cell goes on with the dataset that is there
+            sys.exit(2 if str(error) else 130)

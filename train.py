@@ -926,8 +926,9 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
                 if at_once:
                     break
                 row, latest, val_loss = row | evaluated, latest | evaluated, evaluated["val_loss"]
+                overfits = val_loss > best_val_loss and row["tokens"] > len(train_data)  # past the first epoch
                 say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
-                    f"{row['bpb']:.4f} bits per byte")
+                    f"{row['bpb']:.4f} bits per byte" + f"; overfitting: best.pt keeps {best_val_loss:.4f}" * overfits)
             log.append(row)
             if due and math.isfinite(val_loss):
                 if step and RANK == 0:
