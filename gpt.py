@@ -7,11 +7,13 @@ A GPT from the outside: the name to import, the sizes on paper, a trained model 
     python gpt.py                                       # every size: parameters, recipe, memory, time and money
     python gpt.py --size=small --vocab_size=32000       # a size of your own
     python gpt.py --size=medium --gpu=T4                # the micro-batch that fits a card
+    python gpt.py --export=FOLDER out/a                 # a run as files that Hugging Face's transformers opens
 
 The counts are taken from train.py's model itself, built on torch's meta device: shapes without memory.
 """
-import argparse, difflib, glob, os, signal, sys
+import argparse, base64, difflib, glob, json, os, re, signal, sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 if __name__ == "__main__":  # Ctrl-C leaves without a traceback, also in the seconds that importing torch takes
@@ -29,7 +31,7 @@ class Tokenizer:
     """A checkpoint's own tokenizer: text to token ids and back. `endoftext` is the id that ends a document."""
 
     def __init__(self, spec):
-        self.encoding = train.load_tokenizer(spec)
+        self.spec, self.encoding = spec, train.load_tokenizer(spec)
         self.endoftext = self.encoding.eot_token
         self.characters = None  # the only ones it knows, where a token is a character
         if spec["name"] == "char":
@@ -90,6 +92,92 @@ def load(path, device="cpu"):
         raise UserError(f"{path} does not hold the model or the tokenizer that it describes "
                         f"({type(error).__name__}): use another checkpoint") from None
     return model.to(device).eval(), tokenizer
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# Hugging Face's files from a run. The model is the same; its weights have other names there, the matrices
+# in its blocks are transposed, and a token is spelled with a printable character for each byte.
+
+GPT2 = {"model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}  # what config.json says of our model
+SHAPE = {"max_seq_len": "n_positions", "d_model": "n_embd", "n_heads": "n_head", "n_layers": "n_layer",
+         "tie_weights": "tie_word_embeddings"}  # and of its shape
+NAMES = {"tok_emb": "transformer.wte", "pos_emb": "transformer.wpe", "blocks": "transformer.h", "qkv": "c_attn",
+         "proj": "c_proj", "mlp.0": "mlp.c_fc", "mlp.2": "mlp.c_proj", "ln_f": "transformer.ln_f", "head": "lm_head"}
+END, WORDS = "<|endoftext|>", {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"  # prepare.py's
+others = map(chr, range(256, 512))  # for the bytes that Latin-1 shows as nothing, or as a space
+ALPHABET = "".join(shown if shown.isprintable() and shown != " " else next(others) for shown in map(chr, range(256)))
+
+
+def merges_of(texts):
+    """A BPE's merges, "left right", from its tokens by rank: the two parts are what lower ranks leave of a token."""
+    ranks, merges = {text: rank for rank, text in enumerate(texts)}, []
+    for rank, text in enumerate(texts):
+        parts = list(text)
+        while len(parts) > 2:
+            pairs = [ranks.get(left + right, rank) for left, right in zip(parts, parts[1:])]
+            i = pairs.index(min(pairs))
+            parts[i:i + 2] = [parts[i] + parts[i + 1]]
+        merges += [" ".join(parts)] * (len(parts) == 2)
+    return merges
+
+
+def gpt2_names(model):
+    """Yield each weight's name, Hugging Face's name of it and whether it is transposed there; not a tied head."""
+    for name, weight in model.named_parameters():
+        theirs = re.sub("|".join(NAMES), lambda part: NAMES[part[0]], name)
+        yield name, theirs, ".c_" in theirs and weight.dim() == 2
+
+
+def make_folder(path):
+    """Make a folder and return its Path; UserError where there is something in it."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    if os.listdir(path):
+        raise UserError(f"{path} is not empty: name a new folder")
+    return Path(path)
+
+
+def export(run, folder):
+    """
+    Write a run, its folder or a .pt file, to a new folder, for transformers' AutoModelForCausalLM and AutoTokenizer.
+    UserError where that is not empty, or the tokenizer is no byte-level BPE, the only kind that their GPT-2 has.
+    """
+    model, tokenizer = load(run)
+    c, end, spec = model.config, tokenizer.endoftext, tokenizer.spec
+    if spec["pattern"] != GPT2_PATTERN:
+        raise UserError(f"{run} has a {spec['name']!s:.99} tokenizer, transformers' GPT-2 byte-level BPE alone: "
+                        f"prepare.py --tokenizer=bpe makes data for a run that can be exported")
+    texts = [base64.b64decode(token).decode("latin-1").translate(ALPHABET) for token in spec["tokens"]]
+    files = {
+        "config.json": GPT2 | {theirs: getattr(c, ours) for ours, theirs in SHAPE.items()} | {
+            "architectures": ["GPT2LMHeadModel"], "vocab_size": c.vocab_size, "n_inner": c.mlp_ratio * c.d_model,
+            "bos_token_id": end, "eos_token_id": end, "embd_pdrop": c.dropout, "attn_pdrop": c.dropout,
+            "resid_pdrop": c.dropout},
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": c.max_seq_len, "bos_token": END,
+            "eos_token": END, "clean_up_tokenization_spaces": False},
+        "tokenizer.json": {
+            "version": "1.0", "normalizer": None, "pre_tokenizer": WORDS, "post_processor": None, "decoder": WORDS,
+            "added_tokens": [{"id": end, "content": END, "single_word": False, "lstrip": False, "rstrip": False,
+                              "normalized": False, "special": True}],
+            "model": {"type": "BPE", "vocab": {text: rank for rank, text in enumerate([*texts, END])},
+                      "merges": merges_of(texts)}}}
+    full = GPT(replace(c, bias=True))  # theirs has biases: where ours has none, the zeros that they start as
+    full.load_state_dict(model.state_dict(), strict=False)
+    header, arrays, n_bytes = {"__metadata__": {"format": "pt"}}, [], 0
+    for name, theirs, transposed in gpt2_names(full):
+        weight = full.state_dict()[name]
+        arrays.append((weight.T if transposed else weight).numpy().astype("<f4", copy=False))
+        places = [n_bytes, n_bytes := n_bytes + arrays[-1].nbytes]
+        header[theirs] = {"dtype": "F32", "shape": arrays[-1].shape, "data_offsets": places}
+    header = json.dumps(header).encode()
+    header += b" " * (-len(header) % 8)  # aligns the numbers
+    folder = make_folder(folder)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    with open(folder / "model.safetensors", "wb") as file:
+        file.writelines([len(header).to_bytes(8, "little"), header, *(array.tobytes() for array in arrays)])
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -238,8 +326,11 @@ def read_flags(parser, flags):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage="python gpt.py [--name=value ...]", allow_abbrev=False, description=
-                                     "The sizes on paper, as they are or with a shape of your own. None: the size's.")
+    parser = argparse.ArgumentParser(usage="python gpt.py [--name=value ...] [RUN ...]", allow_abbrev=False,
+                                     description="The sizes on paper, as they are or with a shape of your own (None: "
+                                     "the size's); or, with --export, a run as files.")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder or .pt file")
+    parser.add_argument("--export", metavar="FOLDER", help="write RUN to a new folder that transformers opens")
     parser.add_argument("--size", choices=train.SIZES, help="this size alone")
     parser.add_argument("--optimizer", choices=train.LR_SCALES, default="muon",
                         help="muon keeps one moment of each weight in the blocks' matrices, adamw two of each [muon]")
@@ -256,6 +347,14 @@ def main():
         ("bias", true_or_false, True, "biases in linear layers and LayerNorms"),
         ("tie_weights", true_or_false, True, "the head shares the token embedding's weights"),
         ("mfu", number(float, 0.001, 1), 0.4, "share of a card's peak FLOP/s that training reaches")])
+    if len(flags.runs) != bool(flags.export):
+        raise UserError(f"--export takes one run, the sizes none: {' '.join(flags.runs)}")
+    try:
+        if flags.export:
+            export(*flags.runs, flags.export)
+            return print(f"{flags.export} is ready: AutoModelForCausalLM.from_pretrained({flags.export!r})")
+    except OSError as error:
+        raise UserError(str(error).split("] ")[-1]) from None
     shape = {name: value for name, value in vars(flags).items() if value is not None and hasattr(TINY, name)}
     sizes = [flags.size] if flags.size else train.SIZES
     tables = [describe(size, replace(train.SIZES[size], **shape), flags.mfu, flags.optimizer, flags.gpu,

@@ -1398,13 +1398,126 @@ def test_a_char_tokenizer_names_the_character_that_it_does_not_know(runs):
         assert code in str(error.value) and repr(unknown) in str(error.value)
 
 
+TEXTS = ("All human beings are born free and equal.", "Todos os seres humanos nascem livres e iguais.",
+         "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι.", "Все люди рождаются свободными.", "يولد جميع الناس أحرارًا",
+         "सभी मनुष्यों को जन्मजात स्वतन्त्रता है।", "人人生而自由,在尊严和权利上一律平等。", "すべての人間は、生まれながらにして自由である。",
+         "모든 인간은 태어날 때부터 자유로우며", "👩‍👩‍👧 \t\r\n\x00 \u200b end", (HERE / "train.py").read_text())
+
+
 def test_text_of_any_script_comes_back_from_its_tokens(home):
     tokenizer = gpt.Tokenizer(json.loads((home / "data/python/meta.json").read_text())["tokenizer"])
-    for text in ("All human beings are born free and equal.", "Todos os seres humanos nascem livres e iguais.",
-                 "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι.", "Все люди рождаются свободными.", "يولد جميع الناس أحرارًا",
-                 "सभी मनुष्यों को जन्मजात स्वतन्त्रता है।", "人人生而自由,在尊严和权利上一律平等。", "すべての人間は、生まれながらにして自由である。",
-                 "모든 인간은 태어날 때부터 자유로우며", "👩‍👩‍👧 \t\r\n\x00 \u200b end", (HERE / "train.py").read_text()):
+    for text in TEXTS:
         assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# gpt.py: Hugging Face's files
+
+CODE_POINTS = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x20000)]))
+TRICKY = (*TEXTS, "", " ", "a \n\n\n  b\t\t", "  x = 1\r\n\r\n\x85\u2028\u3000 y  ", f"{EOT}a{EOT}{EOT} b\n{EOT}\n", CODE_POINTS)
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    """The package, if it is there, without its progress bars and warnings on long texts."""
+    package = pytest.importorskip("transformers")
+    package.logging.set_verbosity_error()
+    package.logging.disable_progress_bar()
+    return package
+
+
+@torch.no_grad()
+def assert_same_in_transformers(transformers, run, folder):
+    """An exported folder opens in transformers as what gpt.load gives: logits, tokens, greedy text, special ids."""
+    (ours, tokenizer), end = load(run), load(run)[1].endoftext
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for text in TRICKY:
+        ids = tokenizer.encode(text)
+        assert their_tokenizer(text)["input_ids"] == ids and their_tokenizer.decode(ids) == text
+    assert {end} == {their_tokenizer.eos_token_id, their_tokenizer.bos_token_id, theirs.config.bos_token_id,
+                     theirs.generation_config.eos_token_id} and len(their_tokenizer) == end + 1
+    ids = torch.randint(end, (3, 32), generator=torch.Generator().manual_seed(0))
+    text = [int(token) for token in ours.generate(ids[:1], 24, temperature=0)]
+    assert end not in text and theirs.generate(ids[:1], max_new_tokens=24, do_sample=False)[0, 32:].tolist() == text
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        a, b = ours.to(dtype)(ids), theirs.to(dtype)(ids).logits
+        assert a.shape == b.shape and (a - b).abs().max() < tolerance * max(1, b.abs().max())
+    theirs.transformer.ln_f.weight.zero_(), theirs.transformer.ln_f.bias.fill_(1)
+    theirs.lm_head.weight[end] = 9  # now <|endoftext|> is the likeliest: a text ends at it
+    assert theirs.generate(ids[:1], max_new_tokens=24, do_sample=False)[0, 32:].tolist() == [end]
+
+
+def test_an_exported_run_is_the_same_in_transformers(home, tmp_path, transformers):
+    train(**SMALL_RUN, max_steps=10, dropout=0.1, data_dir=home / "data", out_dir=tmp_path / "run")
+    printed = run("gpt.py", f"--export={tmp_path / 'new' / 'export'}", tmp_path / "run", cwd=tmp_path).stdout
+    assert printed.startswith(str(tmp_path / "new" / "export")) and printed.count("\n") == 1
+    assert json.loads((tmp_path / "new" / "export" / "config.json").read_text())["resid_pdrop"] == 0.1
+    assert_same_in_transformers(transformers, tmp_path / "run", tmp_path / "new" / "export")
+
+
+def checkpoint_of(path, tokens, **shape):
+    """A .pt file of a model with random weights, far from the first ones, and a tokenizer of GPT-2's words."""
+    torch.manual_seed(0)
+    model = GPT(replace(TOY, vocab_size=len(tokens) + 1, d_model=32, max_seq_len=64, **shape))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape), alpha=0.1)
+    spec = {"name": "bpe", "pattern": GPT2_PATTERN, "tokens": [base64.b64encode(token).decode() for token in tokens]}
+    torch.save({"format": 1, "model": model.state_dict(), "config": vars(model.config), "tokenizer": spec}, path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [{"tie_weights": False}, {"bias": False}, {"tie_weights": False, "bias": False, "mlp_ratio": 2}],
+                         ids=lambda shape: "-".join(shape))
+def test_an_exported_model_of_another_shape_is_the_same_in_transformers(home, tmp_path, transformers, shape):
+    spec = json.loads((home / "data" / "python" / "meta.json").read_text())["tokenizer"]
+    path = checkpoint_of(tmp_path / "shape.pt", list(map(base64.b64decode, spec["tokens"])), **shape)
+    gpt.export(path, tmp_path / "export")
+    assert_same_in_transformers(transformers, path, tmp_path / "export")
+
+
+def test_a_vocabulary_of_32000_is_exported_with_its_merges(tmp_path, transformers):
+    paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    tokens = train_bpe([path.read_text(encoding="utf-8", errors="ignore") for path in paths], 31_999)
+    path = checkpoint_of(tmp_path / "32000.pt", tokens)
+    gpt.export(path, tmp_path / "export")
+    merges = json.loads((tmp_path / "export" / "tokenizer.json").read_text())["model"]["merges"]
+    assert len(merges) == 31_999 - 256
+    assert_same_in_transformers(transformers, path, tmp_path / "export")
+
+
+def test_the_merges_are_those_of_the_trainer():
+    """As training leaves them: each pair that a naive trainer merged, where several splits of a token are tokens."""
+    texts = ["".join(random.Random(seed).choices("ab", k=400)) for seed in range(3)]
+    tokens = naive_bpe(texts, 320)
+    spelled = [token.decode("latin-1").translate(gpt.ALPHABET) for token in tokens]
+    merges = [merge.split(" ") for merge in gpt.merges_of(spelled)]
+    assert ["".join(merge) for merge in merges] == spelled[256:]
+    several = 0
+    for merge, token in zip(merges, spelled[256:]):
+        lower = spelled[:spelled.index(token)]
+        encoding = tiktoken.Encoding("x", pat_str="(?s:.+)", special_tokens={}, mergeable_ranks={t: i for i, t in
+                                     enumerate(tokens[:len(lower)])})
+        assert [spelled[i] for i in encoding.encode(token)] == merge
+        several += sum(token[:i] in lower and token[i:] in lower for i in range(1, len(token))) > 1
+    assert several > 10
+
+
+def test_nothing_is_written_over_and_what_cannot_be_exported_is_told(runs, tmp_path, monkeypatch):
+    assert "char tokenizer" in complaint(gpt, [f"--export={tmp_path / 'x'}", "out/chars"], monkeypatch, runs)
+    path = checkpoint_of(tmp_path / "bytes.pt", BYTES)
+    for taken in (tmp_path, path):
+        assert taken.name in complaint(gpt, [f"--export={taken}", str(path)], monkeypatch, runs)
+    assert not (tmp_path / "x").exists() and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "empty").mkdir()
+    gpt.export(path, tmp_path / "empty")
+
+
+def test_a_full_disk_is_one_line_from_export(tmp_path):
+    path = checkpoint_of(tmp_path / "bytes.pt", BYTES)
+    done = python("gpt.py", f"--export={tmp_path / 'a'}", path, cwd=tmp_path, preexec_fn=lambda: limit_files(10_000))
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -1629,6 +1742,12 @@ gpt --mfu=2                                --mfu
 gpt --mfu=half                             --mfu
 gpt --tie_weights=maybe                    --tie_weights
 gpt small                                  small
+gpt out/bytes                              out/bytes
+gpt --export=out/new                       --export
+gpt --export=out/new out/chars             char tokenizer
+gpt --export=out/new out/none              out/none
+gpt --export=out/new out/chars out/bytes   one run
+gpt --export                               --export
 gpt --max_seq_len=nan                      --max_seq_len
 gpt --max_seq_len=inf                      --max_seq_len
 sample --temprature=1                      --temperature
