@@ -8,17 +8,19 @@ A GPT from the outside: the name to import, the sizes on paper, a trained model 
     python gpt.py --size=small --vocab_size=32000       # a size of your own
     python gpt.py --size=medium --gpu=T4                # the micro-batch that fits a card
     python gpt.py --export=FOLDER out/a                 # a run as files that Hugging Face's transformers opens
+    python gpt.py --import=FOLDER out/gpt2              # such files of a GPT-2 as a run, to sample and to finetune
 
 The counts are taken from train.py's model itself, built on torch's meta device: shapes without memory.
 """
-import argparse, base64, difflib, glob, json, os, re, signal, sys
-from dataclasses import replace
+import argparse, base64, difflib, glob, json, os, re, signal, sys, zlib
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 if __name__ == "__main__":  # Ctrl-C leaves without a traceback, also in the seconds that importing torch takes
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import numpy as np
 import torch
 
 import train
@@ -95,7 +97,7 @@ def load(path, device="cpu"):
 
 
 # -----------------------------------------------------------------------------------------------------------------
-# Hugging Face's files from a run. The model is the same; its weights have other names there, the matrices
+# Hugging Face's files, from a run and to one. The model is the same; its weights have other names there, the matrices
 # in its blocks are transposed, and a token is spelled with a printable character for each byte.
 
 GPT2 = {"model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "scale_attn_weights": True,
@@ -178,6 +180,83 @@ def export(run, folder):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     with open(folder / "model.safetensors", "wb") as file:
         file.writelines([len(header).to_bytes(8, "little"), header, *(array.tobytes() for array in arrays)])
+
+
+def read_safetensors(path):
+    """A file's tensors by name, mapped to memory: 8 bytes, the header's length; the header, JSON; then numbers."""
+    data = np.memmap(path, np.uint8, "c")
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    kinds = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return {name: torch.from_numpy(data[start:][slice(*of["data_offsets"])]).view(kinds[of["dtype"]]).view(of["shape"])
+            for name, of in json.loads(data[8:start].tobytes()).items() if of.get("dtype") in kinds}
+
+
+def read_tokenizer(folder):
+    """(the tokenizer in Hugging Face's files as meta.json has it, the ids there of its tokens and <|endoftext|>)"""
+    found = {"added_tokens": [], "normalizer": None, "pre_tokenizer": WORDS}
+    if (folder / "tokenizer.json").exists():
+        found |= json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    else:
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+        found["model"] = {"merges": [line for line in lines if not line.startswith("#version")],
+                          "vocab": json.loads((folder / "vocab.json").read_text(encoding="utf-8"))}
+    ids = found["model"]["vocab"] | {token["content"]: token["id"] for token in found["added_tokens"]}
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in found["model"]["merges"]]
+    texts = sorted(ALPHABET, key=lambda byte: ids.get(byte, 0)) + [merge.replace(" ", "") for merge in merges]
+    if (sorted(ids) != sorted([*texts, END]) or merges != merges_of(texts) or found["normalizer"]
+            or WORDS | found["pre_tokenizer"] != WORDS):
+        raise UserError(f"{folder} has another kind of tokenizer than GPT-2's: 256 bytes, a token a merge, and {END}")
+    tokens = [base64.b64encode(bytes(map(ALPHABET.index, text))).decode() for text in texts]
+    spec = {"name": "gpt2" if len(tokens) == 50256 else "bpe", "pattern": GPT2_PATTERN, "tokens": tokens}
+    return spec, [ids[text] for text in [*texts, END]]
+
+
+def import_gpt2(folder, out_dir):
+    """
+    Make a new run of a GPT-2 in Hugging Face's files: config.json, model.safetensors or pytorch_model.bin, and
+    tokenizer.json or vocab.json and merges.txt. Its best.pt is to be sampled or finetuned, its meta.json holds the
+    tokenizer for prepare.py --tokenizer=OUT_DIR; <|endoftext|> becomes the last id. Returns the GPTConfig. UserError
+    where out_dir is not empty, or the files are another model's or damaged; OSError where one is missing.
+    """
+    folder = Path(folder)
+    try:
+        given = {"tie_word_embeddings": True} | json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if unlike := [f"{name} {given[name]}" for name, ours in GPT2.items() if given.get(name, ours) != ours]:
+            raise UserError(f"{folder} holds no GPT-2 but a model with {', '.join(unlike):.99}")
+        spec, ids = read_tokenizer(folder)
+        shape = {ours: given[theirs] for ours, theirs in SHAPE.items()}
+        if any(type(value) not in (int, bool) or value < 0 for value in shape.values()):
+            raise ValueError("no shape")
+        ratio = (given.get("n_inner") or 4 * shape["d_model"]) // shape["d_model"]  # if rounded, no weight fits
+        config = GPTConfig(vocab_size=len(ids), mlp_ratio=ratio, **shape)
+        path = folder / "model.safetensors"
+        path = path if path.exists() else folder / "pytorch_model.bin"
+        found = torch.load(path, "cpu", weights_only=True) if path.suffix == ".bin" else read_safetensors(path)
+        if config.n_layers > len(found):
+            raise ValueError("more layers than weights")
+        with torch.device("meta"):
+            model = GPT(config)
+        weights = {}
+        for name, theirs, transposed in gpt2_names(model):
+            weight = found[theirs] if theirs in found else found[theirs.removeprefix("transformer.")]
+            weights[name] = weight.T if transposed else weight
+        if sum(weight.numel() for weight in weights.values()) > path.stat().st_size:
+            raise ValueError("a few numbers stretched to large tensors")
+        for name in {"tok_emb.weight", "head.weight"} & weights.keys():
+            weights[name] = weights[name][ids]  # leaves out rows that are no token's
+        weights = {name: weight.float().contiguous() for name, weight in weights.items()}
+        model.load_state_dict({"head.weight": weights["tok_emb.weight"]} | weights, assign=True)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # a dozen kinds, as any field may be wrong
+        raise UserError(f"{folder} is damaged, or not what its config.json says ({type(error).__name__})") from None
+    checksum = {"the tokenizer's checksum": zlib.crc32(json.dumps(spec).encode())}  # init_from compares it
+    checkpoint = {"format": 1, "model": model.state_dict(), "config": asdict(config), "tokenizer": spec,
+                  "settings": asdict(config) | checksum}
+    if not train.save_checkpoint(make_folder(out_dir) / "best.pt", checkpoint):
+        raise UserError(f"{out_dir} could not be written")
+    Path(out_dir, "meta.json").write_text(json.dumps({"tokenizer": spec}))
+    return config
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -328,9 +407,11 @@ def read_flags(parser, flags):
 def main():
     parser = argparse.ArgumentParser(usage="python gpt.py [--name=value ...] [RUN ...]", allow_abbrev=False,
                                      description="The sizes on paper, as they are or with a shape of your own (None: "
-                                     "the size's); or, with --export, a run as files.")
+                                     "the size's); or, with one of the first two flags, what it says of a run.")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder or .pt file")
-    parser.add_argument("--export", metavar="FOLDER", help="write RUN to a new folder that transformers opens")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--export", metavar="FOLDER", help="write RUN to a new folder that transformers opens")
+    action.add_argument("--import", metavar="FOLDER", help="make a new RUN of a GPT-2 in Hugging Face's files")
     parser.add_argument("--size", choices=train.SIZES, help="this size alone")
     parser.add_argument("--optimizer", choices=train.LR_SCALES, default="muon",
                         help="muon keeps one moment of each weight in the blocks' matrices, adamw two of each [muon]")
@@ -347,12 +428,19 @@ def main():
         ("bias", true_or_false, True, "biases in linear layers and LayerNorms"),
         ("tie_weights", true_or_false, True, "the head shares the token embedding's weights"),
         ("mfu", number(float, 0.001, 1), 0.4, "share of a card's peak FLOP/s that training reaches")])
-    if len(flags.runs) != bool(flags.export):
-        raise UserError(f"--export takes one run, the sizes none: {' '.join(flags.runs)}")
+    source, runs = vars(flags)["import"], flags.runs
+    if len(runs) != bool(flags.export or source):
+        raise UserError(f"--export and --import take one run, the sizes none: {' '.join(runs)}")
     try:
         if flags.export:
-            export(*flags.runs, flags.export)
+            export(*runs, flags.export)
             return print(f"{flags.export} is ready: AutoModelForCausalLM.from_pretrained({flags.export!r})")
+        if source:
+            config, run = import_gpt2(source, *runs), runs[0]
+            shape = " ".join(f"--{name}={getattr(config, name)}" for name in SHAPE)
+            return print(f"{run} is ready: python sample.py {run} writes text. To finetune it:\n"
+                         f"python prepare.py --input=my.txt --tokenizer={run}\n"
+                         f"python train.py --dataset=my --init_from={run} --lr=1e-3 --max_steps=50 {shape}")
     except OSError as error:
         raise UserError(str(error).split("] ")[-1]) from None
     shape = {name: value for name, value in vars(flags).items() if value is not None and hasattr(TINY, name)}

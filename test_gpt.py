@@ -1512,12 +1512,207 @@ def test_nothing_is_written_over_and_what_cannot_be_exported_is_told(runs, tmp_p
     assert not (tmp_path / "x").exists() and len(list(tmp_path.iterdir())) == 1
     (tmp_path / "empty").mkdir()
     gpt.export(path, tmp_path / "empty")
+    assert "is not empty" in complaint(gpt, [f"--import={tmp_path / 'empty'}", "out/bytes"], monkeypatch, runs)
 
 
-def test_a_full_disk_is_one_line_from_export(tmp_path):
+def gpt2_folder(transformers, folder, text, end_first=False, tokenizer_json=True, file="model.safetensors", prefix=True,
+                dtype=torch.float32, rows=0, **config):
+    """A random GPT-2 of transformers and a tokenizer trained by tokenizers, in a folder as they or older ones keep them."""
+    tokenizers = pytest.importorskip("tokenizers")
+    bpe = tokenizers.ByteLevelBPETokenizer()
+    bpe.train_from_iterator([text], vocab_size=500, special_tokens=[EOT] if end_first else [])
+    bpe.add_special_tokens([EOT])
+    folder.mkdir()
+    bpe.save_model(str(folder))
+    if not end_first:  # the last id, which is not among what the trainer saves
+        vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        (folder / "vocab.json").write_text(json.dumps(vocab | {EOT: len(vocab)}), encoding="utf-8")
+    if tokenizer_json:
+        whole = transformers.GPT2Tokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+        whole.save_pretrained(folder)
+        (folder / "vocab.json").unlink(), (folder / "merges.txt").unlink()
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**{
+        "vocab_size": bpe.get_vocab_size() + rows, "n_positions": 64, "n_embd": 32, "n_head": 4, "n_layer": 2} | config))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape), alpha=0.1)
+    model.to(dtype).save_pretrained(folder)
+    if file != "model.safetensors":
+        (folder / "model.safetensors").unlink()
+        weights = {name if prefix else name.removeprefix("transformer."): p for name, p in model.state_dict().items()}
+        buffers = {f"h.{i}.attn.{name}": torch.ones(1, 1, 64, 64) for i in range(2) for name in ("bias", "masked_bias")}
+        torch.save(weights | buffers, folder / file, _use_new_zipfile_serialization=prefix)
+    return model.float().eval(), bpe
+
+
+@pytest.mark.parametrize("how", [{}, {"end_first": True, "tie_word_embeddings": False, "n_inner": 64},
+                                 {"file": "pytorch_model.bin", "tokenizer_json": False},
+                                 {"file": "pytorch_model.bin", "tokenizer_json": False, "prefix": False, "rows": 9},
+                                 {"dtype": torch.float16}, {"dtype": torch.bfloat16}], ids=lambda how: "-".join(how) or "new")
+def test_an_imported_gpt2_is_the_same_here(transformers, tmp_path, how):
+    theirs, bpe = gpt2_folder(transformers, tmp_path / "theirs", TEXTS[-1], **how)
+    config = gpt.import_gpt2(tmp_path / "theirs", tmp_path / "run")
+    ours, tokenizer = load(tmp_path / "run")
+    assert ours.config == config and config.mlp_ratio == how.get("n_inner", 128) // 32
+    assert tokenizer.endoftext == config.vocab_size - 1 == bpe.get_vocab_size() - 1
+    meta = json.loads((tmp_path / "run" / "meta.json").read_text())["tokenizer"]
+    spelled = [base64.b64decode(token).decode("latin-1").translate(gpt.ALPHABET) for token in meta["tokens"]] + [EOT]
+    their_ids = torch.tensor([bpe.token_to_id(token) for token in spelled])
+    for text in TRICKY:
+        ids = tokenizer.encode(text)
+        assert their_ids[ids].tolist() == bpe.encode(text).ids and tokenizer.decode(ids) == text
+    ids = torch.randint(config.vocab_size, (3, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        a, b = ours(ids), theirs(their_ids[ids]).logits[..., their_ids]
+    assert (a - b).abs().max() < 1e-5 * max(1, b.abs().max())
+
+
+def test_an_imported_gpt2_is_sampled_finetuned_and_exported_again(transformers, home, tmp_path, monkeypatch):
+    (tmp_path / "my.txt").write_text(STORY * 100, encoding="utf-8")
+    theirs, _ = gpt2_folder(transformers, tmp_path / "theirs", STORY * 9 + TEXTS[-1])
+    lines = run("gpt.py", "--import=theirs", "out/gpt2", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].startswith("out/gpt2 is ready: python sample.py out/gpt2") and len(lines) == 3
+    assert run("sample.py", "out/gpt2", "--prompt=One day", "--max_new_tokens=9", cwd=tmp_path).stdout.startswith("One day")
+    run(*shlex.split(lines[1])[1:], cwd=tmp_path)  # the commands that it printed
+    fast = flags(device="cpu", eval_tokens=2048, batch_size=8, grad_accum_steps=1, out_dir="out/fine")
+    started = run(*shlex.split(lines[2])[1:], *fast, "--max_steps=3", cwd=tmp_path).stdout
+    assert "step 3/3" in started and rows(tmp_path / "out" / "fine")[-1]["step"] == "3"
+
+    val = np.fromfile(tmp_path / "data" / "my" / "val.bin", "<u2").astype(np.int64)
+    windows = torch.from_numpy(val[:(len(val) - 1) // 64 * 64 + 1])
+    batch = torch.stack([windows[i:i + 65] for i in range(0, len(windows) - 1, 64)])[:32]  # 2,048 tokens
+    with torch.no_grad():
+        logits = theirs(batch[:, :-1]).logits
+    first = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).item()
+    assert float(rows(tmp_path / "out" / "fine")[0]["val_loss"]) == pytest.approx(first, abs=1e-5)  # it began as theirs
+
+    run("gpt.py", "--export=again", "out/fine", cwd=tmp_path)
+    assert_same_in_transformers(transformers, tmp_path / "out" / "fine", tmp_path / "again")
+    shape = dict(size="toy", d_model=32, max_seq_len=64, data_dir=tmp_path / "data", device="cpu")
+    with pytest.raises(UserError, match="gpt2 holds a run that cannot be resumed"):
+        train(**shape, dataset="my", out_dir=tmp_path / "out" / "gpt2")
+    with pytest.raises(UserError, match="is another model: vocab_size.*the tokenizer's checksum was"):
+        train(**SMALL_RUN, data_dir=home / "data", out_dir=tmp_path / "other", init_from=tmp_path / "out" / "gpt2")
+
+
+def test_what_was_exported_and_imported_is_the_same_checkpoint_and_trains_on_the_same_data(home, tmp_path):
+    given = dict(SMALL_RUN, data_dir=home / "data", max_steps=2)
+    train(**given, out_dir=tmp_path / "run")
+    gpt.export(tmp_path / "run", tmp_path / "export")
+    gpt.import_gpt2(tmp_path / "export", tmp_path / "back")
+    first, back = (T.load_checkpoint(tmp_path / name / "best.pt") for name in ("run", "back"))
+    assert all(same(first[key], back[key]) for key in ("model", "tokenizer", "config"))
+    train(**given, init_from=tmp_path / "back", out_dir=tmp_path / "fine")
+
+
+def test_an_imported_gpt2_has_to_the_letter_the_tokenizer_that_prepare_gives_gpt2(transformers, tmp_path, monkeypatch):
+    """As tiktoken's gpt2 is a download, with a stand-in of its size, in GPT-2's order of bytes and spelling of them."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]  # Radford et al. 2019: printable, shown as themselves
+    order = own + [byte for byte in range(256) if byte not in own]
+    spelling = {byte: chr(byte) if i < len(own) else chr(256 + i - len(own)) for i, byte in enumerate(order)}
+    pairs = [(left, right) for left in order for right in order][:50_000]
+    tokens = [bytes([byte]) for byte in order] + [bytes(pair) for pair in pairs]
+    stand_in = tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, special_tokens={EOT: 50256},
+                                 mergeable_ranks={token: rank for rank, token in enumerate(tokens)})
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: stand_in)
+    (tmp_path / "my.txt").write_text(STORY * 40)
+    prepare.prepare(input=tmp_path / "my.txt", tokenizer="gpt2", data_dir=tmp_path)
+
+    config = transformers.GPT2Config(n_positions=64, n_embd=8, n_head=2, n_layer=1)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "theirs")
+    vocab = {"".join(spelling[byte] for byte in token): rank for rank, token in enumerate(tokens)} | {EOT: 50256}
+    (tmp_path / "theirs" / "vocab.json").write_text(json.dumps(vocab))
+    lines = ["#version: 0.2"] + [" ".join(spelling[byte] for byte in pair) for pair in pairs]
+    (tmp_path / "theirs" / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    gpt.import_gpt2(tmp_path / "theirs", tmp_path / "gpt2")
+    specs = [json.loads((tmp_path / name / "meta.json").read_text())["tokenizer"] for name in ("my", "gpt2")]
+    assert json.dumps(specs[0]) == json.dumps(specs[1]) and specs[0]["name"] == "gpt2" and gpt.GPT2_PATTERN == GPT2_PATTERN
+    train(data_dir=tmp_path, dataset="my", out_dir=tmp_path / "fine", init_from=tmp_path / "gpt2", size="toy", d_model=8,
+          n_heads=2, n_layers=1, max_seq_len=64, batch_size=2, grad_accum_steps=1, max_steps=1, eval_tokens=64, device="cpu")
+
+
+def test_folders_that_hold_no_gpt2_are_one_line_and_nothing_is_made(transformers, tmp_path, monkeypatch):
+    theirs = tmp_path / "theirs"
+    gpt2_folder(transformers, theirs, STORY * 50)
+    files = {path.name: path.read_bytes() for path in theirs.iterdir()}
+    config, tokenizer = (json.loads(files[name]) for name in ("config.json", "tokenizer.json"))
+    safe, (length,) = files["model.safetensors"], np.frombuffer(files["model.safetensors"][:8], "<u8")
+    header, numbers = json.loads(safe[8:8 + int(length)]), safe[8 + int(length):]
+    wte = "transformer.wte.weight"
+
+    def weights(**changes):
+        """model.safetensors with another header."""
+        text = json.dumps(header | {wte: header[wte] | changes}).encode()
+        return {"model.safetensors": len(text).to_bytes(8, "little") + text + numbers}
+
+    def settings(**changes):
+        return {"config.json": json.dumps(config | changes).encode()}
+
+    def words(**changes):
+        return {"tokenizer.json": json.dumps(tokenizer | changes).encode()}
+
+    def model(**changes):
+        return words(model=tokenizer["model"] | changes)
+
+    def saved(thing):
+        torch.save(thing, tmp_path / "saved")
+        return {"model.safetensors": None, "pytorch_model.bin": (tmp_path / "saved").read_bytes()}
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    big = {"transformer." * (name != "head.weight") + name: torch.zeros(1).expand(10**6, 10**6) for name in header}
+    merges, vocab = tokenizer["model"]["merges"], tokenizer["model"]["vocab"]
+    for changes, says in [
+            ({"config.json": None}, "config.json"), ({"model.safetensors": None}, "pytorch_model.bin"),
+            ({"tokenizer.json": None}, "merges.txt"), ({"config.json": b"{"}, "damaged"), ({"config.json": b"[]"}, "damaged"),
+            ({"config.json": b"\xff"}, "damaged"), ({"config.json": b"{}"}, "damaged"), ({"config.json": b"[" * 10**5}, "damaged"),
+            (settings(model_type="llama"), "holds no GPT-2 but a model with model_type llama"),
+            (settings(activation_function="relu"), "activation_function relu"),
+            (settings(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx True"),
+            (settings(scale_attn_weights=False), "scale_attn_weights False"), (settings(layer_norm_epsilon=1e-6), "1e-06"),
+            (settings(add_cross_attention=True), "add_cross_attention"), (settings(model_type="a\nb\x1b[31m"), "model_type a b"),
+            (settings(n_layer=3), "damaged"), (settings(n_layer=10**12), "damaged"), (settings(n_layer="2"), "damaged"),
+            (settings(n_embd=2**40), "damaged"), (settings(n_head=0), "damaged"), (settings(n_head=5), "n_heads=5"),
+            (settings(n_positions=10**9), "damaged"), (settings(n_inner=100), "damaged"), (settings(n_inner="x"), "damaged"),
+            (settings(n_head=4.0), "damaged"), (settings(n_head=-4), "damaged"), (settings(tie_word_embeddings=False), "damaged"),
+            (settings(tie_word_embeddings="\x1b[31m"), "damaged"),
+            ({"tokenizer.json": b"{}"}, "damaged"), ({"tokenizer.json": b"5"}, "damaged"), (model(vocab=5), "damaged"),
+            (model(merges=merges[:-1]), "tokenizer"), (model(merges=merges[::-1]), "tokenizer"),
+            (model(merges=merges + merges[:1]), "tokenizer"), (model(merges=[[1, 2]]), "damaged"), (model(merges="x"), "tokenizer"),
+            (model(vocab=vocab | {"<pad>": 500}), "tokenizer"), (model(vocab=dict(list(vocab.items())[1:])), "tokenizer"),
+            (model(vocab=vocab | {list(vocab)[-2]: 10**6}), "damaged"), (words(pre_tokenizer=None), "damaged"),
+            (words(pre_tokenizer={"type": "Whitespace"}), "tokenizer"), (words(normalizer={"type": "NFC"}), "tokenizer"),
+            (words(pre_tokenizer=tokenizer["pre_tokenizer"] | {"add_prefix_space": True}), "tokenizer"),
+            *[({"model.safetensors": safe[:n]}, "damaged") for n in (0, 4, 8, 100, int(length) + 8, len(safe) - 1)],
+            *[({"model.safetensors": n.to_bytes(8, "little") + safe[8:]}, "damaged") for n in (0, 2**40, 2**63, 2**64 - 1)],
+            ({"model.safetensors": b"\x02" + bytes(7) + b"[]"}, "damaged"),
+            (weights(shape=[10**6, 10**6]), "damaged"), (weights(shape=[-1, 1]), "damaged"), (weights(dtype="I32"), "damaged"),
+            (weights(data_offsets=[0, 10**15]), "damaged"), (weights(data_offsets=[-8, -4]), "damaged"),
+            (weights(data_offsets="x"), "damaged"), (weights(data_offsets=None), "damaged"),
+            (saved(big), "damaged"), (saved([1]), "damaged"), (saved({name: 1 for name in header}), "damaged"),
+            (saved({wte: Bomb()}), "damaged"), ({"model.safetensors": None, "pytorch_model.bin": b"x"}, "damaged")]:
+        for path in theirs.iterdir():
+            path.unlink()
+        for name, data in (files | changes).items():
+            if data is not None:
+                (theirs / name).write_bytes(data)
+        started = time.monotonic()
+        said = complaint(gpt, ["--import=theirs", "out"], monkeypatch, tmp_path)
+        assert says in said and not set("\x1b\n") & set(said) and len(said) < 300, (said, list(changes))
+        assert not (tmp_path / "out").exists() and not (tmp_path / "exploded").exists() and time.monotonic() - started < 5
+    assert "none/config.json" in complaint(gpt, ["--import=none", "out"], monkeypatch, tmp_path)
+
+
+def test_a_full_disk_is_one_line_from_export_and_import(tmp_path):
     path = checkpoint_of(tmp_path / "bytes.pt", BYTES)
-    done = python("gpt.py", f"--export={tmp_path / 'a'}", path, cwd=tmp_path, preexec_fn=lambda: limit_files(10_000))
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    gpt.export(path, tmp_path / "export")
+    for action in ([f"--export={tmp_path / 'a'}", path], [f"--import={tmp_path / 'export'}", tmp_path / "b"]):
+        done = python("gpt.py", *action, cwd=tmp_path, preexec_fn=lambda: limit_files(10_000))
+        last = done.stderr.splitlines()[-1]
+        assert done.returncode == 2 and last.startswith("error: ") and "Traceback" not in done.stderr, done.stderr
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -1748,6 +1943,10 @@ gpt --export=out/new out/chars             char tokenizer
 gpt --export=out/new out/none              out/none
 gpt --export=out/new out/chars out/bytes   one run
 gpt --export                               --export
+gpt --import=none out/new                  none/config.json
+gpt --import=data/bytes out/new            data/bytes/config.json
+gpt --import=none                          one run
+gpt --import=a --export=b out/new          not allowed with
 gpt --max_seq_len=nan                      --max_seq_len
 gpt --max_seq_len=inf                      --max_seq_len
 sample --temprature=1                      --temperature
