@@ -1,5 +1,5 @@
 """
-A GPT from the outside: the name to import, the sizes on paper, a trained model from its file.
+A GPT from the outside: the name to import, the sizes on paper, a trained model from its file, its loss as a curve.
 
     from gpt import GPT, GPTConfig, TOY, TINY, SMALL, MEDIUM, load
     model, tokenizer = load("out/python-tiny")
@@ -7,6 +7,7 @@ A GPT from the outside: the name to import, the sizes on paper, a trained model 
     python gpt.py                                       # every size: parameters, recipe, memory, time and money
     python gpt.py --size=small --vocab_size=32000       # a size of your own
     python gpt.py --size=medium --gpu=T4                # the micro-batch that fits a card
+    python gpt.py --plot out/a out/b                    # losses against tokens, FLOPs and seconds, in loss.png
     python gpt.py --export=FOLDER out/a                 # a run as files that Hugging Face's transformers opens
     python gpt.py --import=FOLDER out/gpt2              # such files of a GPT-2 as a run, to sample and to finetune
 
@@ -260,6 +261,39 @@ def import_gpt2(folder, out_dir):
 
 
 # -----------------------------------------------------------------------------------------------------------------
+# Curves.
+
+def plot(*runs):
+    """
+    A matplotlib figure of the losses in runs' log.csv, nats a token, against tokens, training FLOPs and seconds: of
+    validation with dots, of training faint. A run is a folder or a .pt file. UserError where matplotlib is missing or
+    a log.csv is damaged, OSError where there is none.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise UserError("curves are drawn by matplotlib, which is not installed: pip install matplotlib") from None
+    figure, axes = plt.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
+    plt.close(figure)  # else a notebook would show it twice
+    for run in runs:
+        folder, flops = Path(checkpoint_file(run)).parent, train.flops_per_token(load(run)[0])
+        try:
+            log = np.genfromtxt(folder / "log.csv", delimiter=",", names=True, ndmin=1)  # an empty field is NaN
+            evals = log[~np.isnan(log["val_loss"])]
+        except (ValueError, IndexError) as error:
+            raise UserError(f"{folder / 'log.csv'} is damaged, or no log of train.py ({error})") from None
+        for axis, name, cost, label in zip(axes, ("tokens", "tokens", "seconds"), (1, flops, 1),
+                                           ("training tokens", "training FLOPs", "training time, seconds")):
+            line, = axis.plot(cost * evals[name], evals["val_loss"], marker="o", markersize=3, label=str(folder))
+            axis.plot(cost * log[name], log["loss"], color=line.get_color(), alpha=0.3)
+            axis.set_xscale("log", nonpositive="mask")  # step 0 has no place on it
+            axis.set_xlabel(label)
+    axes[0].set_ylabel("loss, nats a token (dots: validation, faint: training)")
+    axes[0].legend()
+    return figure
+
+
+# -----------------------------------------------------------------------------------------------------------------
 # The sizes on paper.
 
 PRICES = {"T4": 0.35, "A100": 1.80, "H200": 4.00}  # USD an hour of one card: assumed, as offers differ
@@ -407,11 +441,13 @@ def read_flags(parser, flags):
 def main():
     parser = argparse.ArgumentParser(usage="python gpt.py [--name=value ...] [RUN ...]", allow_abbrev=False,
                                      description="The sizes on paper, as they are or with a shape of your own (None: "
-                                     "the size's); or, with one of the first two flags, what it says of a run.")
+                                     "the size's); or, with one of the first three flags, what it says of runs.")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder or .pt file")
     action = parser.add_mutually_exclusive_group()
+    action.add_argument("--plot", action="store_true", help="draw RUNs' losses against tokens, FLOPs and seconds")
     action.add_argument("--export", metavar="FOLDER", help="write RUN to a new folder that transformers opens")
     action.add_argument("--import", metavar="FOLDER", help="make a new RUN of a GPT-2 in Hugging Face's files")
+    parser.add_argument("--save", metavar="X", default="loss.png", help="the plot, a .png, .svg or .pdf [loss.png]")
     parser.add_argument("--size", choices=train.SIZES, help="this size alone")
     parser.add_argument("--optimizer", choices=train.LR_SCALES, default="muon",
                         help="muon keeps one moment of each weight in the blocks' matrices, adamw two of each [muon]")
@@ -429,9 +465,12 @@ def main():
         ("tie_weights", true_or_false, True, "the head shares the token embedding's weights"),
         ("mfu", number(float, 0.001, 1), 0.4, "share of a card's peak FLOP/s that training reaches")])
     source, runs = vars(flags)["import"], flags.runs
-    if len(runs) != bool(flags.export or source):
-        raise UserError(f"--export and --import take one run, the sizes none: {' '.join(runs)}")
+    if bool(runs) != bool(flags.plot or flags.export or source) or len(runs) > 1 and not flags.plot:
+        raise UserError(f"--plot takes runs, --export and --import one run, and the sizes none: {' '.join(runs)}")
     try:
+        if flags.plot:
+            plot(*runs).savefig(flags.save)
+            return print(f"{flags.save} is drawn")
         if flags.export:
             export(*runs, flags.export)
             return print(f"{flags.export} is ready: AutoModelForCausalLM.from_pretrained({flags.export!r})")
@@ -441,7 +480,7 @@ def main():
             return print(f"{run} is ready: python sample.py {run} writes text. To finetune it:\n"
                          f"python prepare.py --input=my.txt --tokenizer={run}\n"
                          f"python train.py --dataset=my --init_from={run} --lr=1e-3 --max_steps=50 {shape}")
-    except OSError as error:
+    except (OSError, ValueError) if flags.plot else OSError as error:  # ValueError: no kind of picture that there is
         raise UserError(str(error).split("] ")[-1]) from None
     shape = {name: value for name, value in vars(flags).items() if value is not None and hasattr(TINY, name)}
     sizes = [flags.size] if flags.size else train.SIZES

@@ -1716,6 +1716,49 @@ def test_a_full_disk_is_one_line_from_export_and_import(tmp_path):
 
 
 # -----------------------------------------------------------------------------------------------------------------
+# gpt.py: curves
+
+def test_the_losses_of_runs_are_drawn_against_tokens_flops_and_seconds(runs, tmp_path, call):
+    pytest.importorskip("matplotlib")
+    assert str(tmp_path / "a.png") in call(gpt, "--plot", "out/bytes", "out/chars", f"--save={tmp_path / 'a.png'}").out
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    call(gpt, "--plot", "out/bytes/best.pt", f"--save={tmp_path / 'a.svg'}")
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+    figure = gpt.plot(runs / "out" / "bytes", runs / "out" / "chars")
+    assert [axis.get_xlabel() for axis in figure.axes] == ["training tokens", "training FLOPs", "training time, seconds"]
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == [str(runs / "out" / name) for name in ("bytes", "chars")]
+    log = rows(runs / "out" / "bytes")
+    evals = [row for row in log if row["val_loss"]]
+    flops = T.flops_per_token(load(runs / "out" / "bytes")[0])
+    assert len(evals) < len(log)
+    for axis, factor in zip(figure.axes[:2], (1, flops)):
+        val, loss = axis.lines[:2]
+        assert val.get_xdata().tolist() == [factor * float(row["tokens"]) for row in evals]
+        assert val.get_ydata().tolist() == [float(row["val_loss"]) for row in evals] and len(loss.get_xdata()) == len(log)
+        assert loss.get_alpha() < 0.5 and loss.get_color() == val.get_color() and val.get_marker() == "o"
+
+
+def test_what_cannot_be_drawn_is_one_line(runs, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    shutil.copytree(runs / "out" / "bytes", tmp_path / "run")
+    for file, says in (("loss.xyz", "'xyz' is not supported"), ("no/folder.png", "No such file")):
+        assert says in complaint(gpt, ["--plot", "run", f"--save={file}"], monkeypatch, tmp_path)
+    log = tmp_path / "run" / "log.csv"
+    for data, says in ((b"step,tokens\n1,2\n", "val_loss"), (b"a,b\n1\n1,2,3\n", "columns"), (b"\xff\n", "damaged")):
+        log.write_bytes(data)
+        assert str(log.relative_to(tmp_path)) in (said := complaint(gpt, ["--plot", "run"], monkeypatch, tmp_path)) and says in said
+    log.unlink()
+    assert "log.csv not found" in complaint(gpt, ["--plot", "run"], monkeypatch, tmp_path)
+
+
+def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch, runs):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    assert "pip install matplotlib" in complaint(gpt, ["--plot", "out/bytes"], monkeypatch, runs)
+
+
+# -----------------------------------------------------------------------------------------------------------------
 # sample.py
 
 def test_the_newest_run_writes_a_document(runs):
@@ -1938,6 +1981,9 @@ gpt --mfu=half                             --mfu
 gpt --tie_weights=maybe                    --tie_weights
 gpt small                                  small
 gpt out/bytes                              out/bytes
+gpt --plot                                 --plot takes runs
+gpt --plot=out/bytes                       --plot
+gpt --plot out/none                        out/none
 gpt --export=out/new                       --export
 gpt --export=out/new out/chars             char tokenizer
 gpt --export=out/new out/none              out/none
