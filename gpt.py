@@ -8,6 +8,7 @@ A GPT from the outside: the name to import, the sizes on paper, a trained model 
     python gpt.py --size=small --vocab_size=32000       # a size of your own
     python gpt.py --size=medium --gpu=T4                # the micro-batch that fits a card
     python gpt.py --plot out/a out/b                    # losses against tokens, FLOPs and seconds, in loss.png
+    python gpt.py --fit out/a out/b ...                 # the scaling law that six runs or more follow
     python gpt.py --export=FOLDER out/a                 # a run as files that Hugging Face's transformers opens
     python gpt.py --import=FOLDER out/gpt2              # such files of a GPT-2 as a run, to sample and to finetune
 
@@ -261,13 +262,26 @@ def import_gpt2(folder, out_dir):
 
 
 # -----------------------------------------------------------------------------------------------------------------
-# Curves.
+# Curves, and the law that they follow.
+
+def read_log(run):
+    """(name, columns by their names) of a run's log.csv, or of a .csv; an empty field is NaN. UserError, OSError."""
+    path = Path(run) if str(run).endswith(".csv") else Path(checkpoint_file(run)).parent / "log.csv"
+    try:
+        log = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
+        log = {name: log[name] for name in ("val_loss", "loss", "tokens", "flops", "seconds")}
+        if not np.isfinite(log["val_loss"]).any():
+            raise ValueError("no val_loss")
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path} is damaged, or no log of train.py ({error})") from None
+    return path.parent.name if path.name == "log.csv" else path.stem, log
+
 
 def plot(*runs):
     """
     A matplotlib figure of the losses in runs' log.csv, nats a token, against tokens, training FLOPs and seconds: of
-    validation with dots, of training faint. A run is a folder or a .pt file. UserError where matplotlib is missing or
-    a log.csv is damaged, OSError where there is none.
+    validation with dots, of training faint. A run is a folder, a .pt or a .csv. UserError where matplotlib is missing
+    or a log.csv is damaged, OSError where there is none.
     """
     try:
         import matplotlib.pyplot as plt
@@ -275,22 +289,59 @@ def plot(*runs):
         raise UserError("curves are drawn by matplotlib, which is not installed: pip install matplotlib") from None
     figure, axes = plt.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
     plt.close(figure)  # else a notebook would show it twice
-    for run in runs:
-        folder, flops = Path(checkpoint_file(run)).parent, train.flops_per_token(load(run)[0])
-        try:
-            log = np.genfromtxt(folder / "log.csv", delimiter=",", names=True, ndmin=1)  # an empty field is NaN
-            evals = log[~np.isnan(log["val_loss"])]
-        except (ValueError, IndexError) as error:
-            raise UserError(f"{folder / 'log.csv'} is damaged, or no log of train.py ({error})") from None
-        for axis, name, cost, label in zip(axes, ("tokens", "tokens", "seconds"), (1, flops, 1),
-                                           ("training tokens", "training FLOPs", "training time, seconds")):
-            line, = axis.plot(cost * evals[name], evals["val_loss"], marker="o", markersize=3, label=str(folder))
-            axis.plot(cost * log[name], log["loss"], color=line.get_color(), alpha=0.3)
-            axis.set_xscale("log", nonpositive="mask")  # step 0 has no place on it
-            axis.set_xlabel(label)
+    for name, log in map(read_log, runs):
+        evals = np.isfinite(log["val_loss"])
+        for axis, cost in zip(axes, ("tokens", "flops", "seconds")):
+            line, = axis.plot(log[cost][evals], log["val_loss"][evals], marker="o", markersize=3, label=name)
+            axis.plot(log[cost], log["loss"], color=line.get_color(), alpha=0.3)
+    for axis, label in zip(axes, ("training tokens", "training FLOPs", "training time, seconds")):
+        axis.set_xscale("log", nonpositive="mask")  # step 0 has no place on it
+        axis.set_xlabel(label)
     axes[0].set_ylabel("loss, nats a token (dots: validation, faint: training)")
     axes[0].legend()
     return figure
+
+
+def law(N, D, E, A, alpha, B, beta):
+    """The loss of a model of N parameters after D tokens (Hoffmann et al. 2022, equation 10)."""
+    return E + A / N**alpha + B / D**beta
+
+
+def fit_law(N, D, losses):
+    """
+    (E, A, alpha, B, beta), error: the law that is closest to n losses, of arrays (n,), and its root mean square error.
+    Of each pair of exponents from 0.02 to 1.5 the best factors are known; the pair with the least error is taken.
+    """
+    best = np.inf, None
+    for alpha in np.arange(0.02, 1.51, 0.02):
+        for beta in np.arange(0.02, 1.51, 0.02):
+            terms = np.stack((np.ones(len(N)), N**-alpha, D**-beta), axis=1)  # (n, 3)
+            E, A, B = np.linalg.lstsq(terms, losses, rcond=None)[0]
+            error = np.sqrt(np.mean((law(N, D, E, A, alpha, B, beta) - losses)**2))
+            if error < best[0] and min(E, A, B) >= 0:
+                best = error, (E, A, alpha, B, beta)
+    return best[1], best[0]
+
+
+def describe_fit(runs, others=()):
+    """Text: the law that runs' last val losses follow; beside each what the law of the rest says; then others."""
+    points = []
+    for name, log in map(read_log, [*runs, *others]):
+        end = {key: column[np.isfinite(log["val_loss"])][-1] for key, column in log.items()}  # the last eval
+        points.append((name, end["flops"] / end["tokens"] / 6e6, end["tokens"] / 1e6, end["val_loss"]))
+    names, n, (N, D, losses) = [point[0] for point in points], len(runs), np.array([point[1:] for point in points]).T
+    if n < 6:
+        raise UserError(f"--fit takes six runs or more, of several sizes and lengths, not {n}: a law has five numbers")
+    fit, error = fit_law(N[:n], D[:n], losses[:n])
+    E, A, alpha, B, beta = fit
+    text = [f"loss = {E:.2f} + {A:.2f} / N^{alpha:.2f} + {B:.2f} / D^{beta:.2f}, off by {error:.3f} nats (root mean "
+            f"square of {n} runs)", "N: millions of training FLOPs a token, over 6; D: millions of tokens",
+            "", f"{'run':24}{'N':>8}{'D':>8}{'loss':>8}{'law':>8}{'off':>8}"]
+    for i, name in enumerate(names):
+        numbers = fit_law(*(np.delete(x[:n], i) for x in (N, D, losses)))[0] if i < n else fit
+        told = law(N[i], D[i], *numbers)
+        text.append(f"{name:24}{N[i]:8.2f}{D[i]:8.2f}{losses[i]:8.3f}{told:8.3f}{told - losses[i]:+8.3f}")
+    return "\n".join(text)
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -441,13 +492,15 @@ def read_flags(parser, flags):
 def main():
     parser = argparse.ArgumentParser(usage="python gpt.py [--name=value ...] [RUN ...]", allow_abbrev=False,
                                      description="The sizes on paper, as they are or with a shape of your own (None: "
-                                     "the size's); or, with one of the first three flags, what it says of runs.")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder or .pt file")
+                                     "the size's); or, with one of the first four flags, what it says of runs.")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder or .pt file, or (--plot, --fit) log.csv")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--plot", action="store_true", help="draw RUNs' losses against tokens, FLOPs and seconds")
+    action.add_argument("--fit", action="store_true", help="the scaling law that RUNs' last val losses follow")
     action.add_argument("--export", metavar="FOLDER", help="write RUN to a new folder that transformers opens")
     action.add_argument("--import", metavar="FOLDER", help="make a new RUN of a GPT-2 in Hugging Face's files")
     parser.add_argument("--save", metavar="X", default="loss.png", help="the plot, a .png, .svg or .pdf [loss.png]")
+    parser.add_argument("--predict", metavar="RUN", action="append", default=[], help="a run to try the fit's law on")
     parser.add_argument("--size", choices=train.SIZES, help="this size alone")
     parser.add_argument("--optimizer", choices=train.LR_SCALES, default="muon",
                         help="muon keeps one moment of each weight in the blocks' matrices, adamw two of each [muon]")
@@ -465,12 +518,15 @@ def main():
         ("tie_weights", true_or_false, True, "the head shares the token embedding's weights"),
         ("mfu", number(float, 0.001, 1), 0.4, "share of a card's peak FLOP/s that training reaches")])
     source, runs = vars(flags)["import"], flags.runs
-    if bool(runs) != bool(flags.plot or flags.export or source) or len(runs) > 1 and not flags.plot:
-        raise UserError(f"--plot takes runs, --export and --import one run, and the sizes none: {' '.join(runs)}")
+    many = flags.plot or flags.fit
+    if bool(runs) != bool(many or flags.export or source) or len(runs) > 1 and not many:
+        raise UserError(f"--plot and --fit take runs, --export and --import one run, the sizes none: {' '.join(runs)}")
     try:
         if flags.plot:
             plot(*runs).savefig(flags.save)
             return print(f"{flags.save} is drawn")
+        if flags.fit:
+            return print(describe_fit(runs, flags.predict))
         if flags.export:
             export(*runs, flags.export)
             return print(f"{flags.export} is ready: AutoModelForCausalLM.from_pretrained({flags.export!r})")

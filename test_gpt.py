@@ -7,7 +7,7 @@ What this project promises, as tests on real text, real files and real processes
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; in toy models threads wait for each other
-import argparse, base64, bz2, csv, ctypes, gzip, hashlib, http.server, io, json, lzma, math, multiprocessing, random, re, resource, shlex
+import argparse, base64, bz2, csv, ctypes, gzip, hashlib, http.server, io, itertools, json, lzma, math, multiprocessing, random, re, resource, shlex
 import shutil, signal, socket, subprocess, sys, sysconfig, threading, time, urllib.error, urllib.request
 import zlib
 from collections import Counter
@@ -1727,7 +1727,7 @@ def test_the_losses_of_runs_are_drawn_against_tokens_flops_and_seconds(runs, tmp
     figure = gpt.plot(runs / "out" / "bytes", runs / "out" / "chars")
     assert [axis.get_xlabel() for axis in figure.axes] == ["training tokens", "training FLOPs", "training time, seconds"]
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert legend == [str(runs / "out" / name) for name in ("bytes", "chars")]
+    assert legend == ["bytes", "chars"]
     log = rows(runs / "out" / "bytes")
     evals = [row for row in log if row["val_loss"]]
     flops = T.flops_per_token(load(runs / "out" / "bytes")[0])
@@ -1750,6 +1750,18 @@ def test_what_cannot_be_drawn_is_one_line(runs, tmp_path, monkeypatch):
         assert str(log.relative_to(tmp_path)) in (said := complaint(gpt, ["--plot", "run"], monkeypatch, tmp_path)) and says in said
     log.unlink()
     assert "log.csv not found" in complaint(gpt, ["--plot", "run"], monkeypatch, tmp_path)
+
+
+def test_the_law_that_runs_follow_is_found_again_from_their_logs(tmp_path, monkeypatch):
+    for N, D in itertools.product((0.2, 0.5, 1, 3), (0.5, 1, 2, 8)):
+        loss = 1.5 + 0.8 / N**0.3 + 1.9 / D**0.4
+        (tmp_path / f"{N}-{D}.csv").write_text("step,tokens,loss,val_loss,seconds,flops\n0,0,9,9,1,0\n"
+                                               f"1,{1e6 * D},{loss},{loss},2,{6e12 * N * D}\n2,{2e6 * D},1,,3,{1e13 * N * D}\n")
+    monkeypatch.chdir(tmp_path)
+    told = gpt.describe_fit(sorted(set(os.listdir()) - {"3-8.csv"}), ["3-8.csv"])
+    assert told.startswith("loss = 1.50 + 0.80 / N^0.30 + 1.90 / D^0.40, off by 0.000 nats (root mean square of 15 runs)")
+    assert re.search(r"^3-8 +3.00 +8.00 +2.902 +2.902 +[+-]0.000$", told, re.M)
+    assert "--fit takes six runs" in complaint(gpt, ["--fit", "3-8.csv"], monkeypatch, tmp_path)
 
 
 def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch, runs):
@@ -1981,7 +1993,8 @@ gpt --mfu=half                             --mfu
 gpt --tie_weights=maybe                    --tie_weights
 gpt small                                  small
 gpt out/bytes                              out/bytes
-gpt --plot                                 --plot takes runs
+gpt --plot                                 --fit take runs
+gpt --fit out/bytes                        six runs or more
 gpt --plot=out/bytes                       --plot
 gpt --plot out/none                        out/none
 gpt --export=out/new                       --export
