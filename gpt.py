@@ -14,13 +14,14 @@ A GPT from the outside: the name to import, the sizes on paper, a trained model 
 
 The counts are taken from train.py's model itself, built on torch's meta device: shapes without memory.
 """
-import argparse, base64, difflib, glob, json, os, re, signal, sys, zlib
+import argparse, base64, difflib, glob, itertools, json, os, re, signal, sys, zlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-if __name__ == "__main__":  # Ctrl-C leaves without a traceback, also in the seconds that importing torch takes
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if __name__ == "__main__":  # Ctrl-C, or a reader such as head that has seen enough, ends it without a traceback
+    for name in {"SIGINT", "SIGPIPE"} & set(dir(signal)):  # Windows has no SIGPIPE
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 import numpy as np
 import torch
@@ -158,15 +159,9 @@ def export(run, folder):
             "architectures": ["GPT2LMHeadModel"], "vocab_size": c.vocab_size, "n_inner": c.mlp_ratio * c.d_model,
             "bos_token_id": end, "eos_token_id": end, "embd_pdrop": c.dropout, "attn_pdrop": c.dropout,
             "resid_pdrop": c.dropout},
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": c.max_seq_len, "bos_token": END,
-            "eos_token": END, "clean_up_tokenization_spaces": False},
-        "tokenizer.json": {
-            "version": "1.0", "normalizer": None, "pre_tokenizer": WORDS, "post_processor": None, "decoder": WORDS,
-            "added_tokens": [{"id": end, "content": END, "single_word": False, "lstrip": False, "rstrip": False,
-                              "normalized": False, "special": True}],
-            "model": {"type": "BPE", "vocab": {text: rank for rank, text in enumerate([*texts, END])},
-                      "merges": merges_of(texts)}}}
+        "tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer", "model_max_length": c.max_seq_len,
+                                  "clean_up_tokenization_spaces": False},
+        "vocab.json": {text: rank for rank, text in enumerate([*texts, END])}}
     full = GPT(replace(c, bias=True))  # theirs has biases: where ours has none, the zeros that they start as
     full.load_state_dict(model.state_dict(), strict=False)
     header, arrays, n_bytes = {"__metadata__": {"format": "pt"}}, [], 0
@@ -180,6 +175,7 @@ def export(run, folder):
     folder = make_folder(folder)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges_of(texts), ""]), encoding="utf-8")
     with open(folder / "model.safetensors", "wb") as file:
         file.writelines([len(header).to_bytes(8, "little"), header, *(array.tobytes() for array in arrays)])
 
@@ -269,12 +265,14 @@ def read_log(run):
     path = Path(run) if str(run).endswith(".csv") else Path(checkpoint_file(run)).parent / "log.csv"
     try:
         log = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
+        if "flops" not in log.dtype.names and "tokens" in log.dtype.names:
+            raise ValueError("its train.py did not write flops yet")
         log = {name: log[name] for name in ("val_loss", "loss", "tokens", "flops", "seconds")}
         if not np.isfinite(log["val_loss"]).any():
             raise ValueError("no val_loss")
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path} is damaged, or no log of train.py ({error})") from None
-    return path.parent.name if path.name == "log.csv" else path.stem, log
+        raise UserError(f"{path} is damaged, or no log of today's train.py ({error})") from None
+    return path.resolve().parent.name if path.name == "log.csv" else path.stem, log
 
 
 def plot(*runs):
@@ -312,15 +310,16 @@ def fit_law(N, D, losses):
     (E, A, alpha, B, beta), error: the law that is closest to n losses, of arrays (n,), and its root mean square error.
     Of each pair of exponents from 0.02 to 1.5 the best factors are known; the pair with the least error is taken.
     """
-    best = np.inf, None
-    for alpha in np.arange(0.02, 1.51, 0.02):
-        for beta in np.arange(0.02, 1.51, 0.02):
-            terms = np.stack((np.ones(len(N)), N**-alpha, D**-beta), axis=1)  # (n, 3)
-            E, A, B = np.linalg.lstsq(terms, losses, rcond=None)[0]
-            error = np.sqrt(np.mean((law(N, D, E, A, alpha, B, beta) - losses)**2))
-            if error < best[0] and min(E, A, B) >= 0:
-                best = error, (E, A, alpha, B, beta)
-    return best[1], best[0]
+    def fit(alpha, beta):
+        terms = np.stack((np.ones(len(N)), N**-alpha, D**-beta), axis=1)  # (n, 3)
+        E, A, B = np.linalg.lstsq(terms, losses, rcond=None)[0]
+        error = np.sqrt(np.mean((law(N, D, E, A, alpha, B, beta) - losses)**2))
+        return error if min(E, A, B) > 0 else np.inf, (E, A, alpha, B, beta)
+
+    error, numbers = min(itertools.starmap(fit, itertools.product(np.arange(0.02, 1.51, 0.02), repeat=2)))
+    if error == np.inf:
+        raise UserError("these runs follow no such law: their losses must fall with size and with tokens, in both")
+    return numbers, error
 
 
 def describe_fit(runs, others=()):
@@ -328,6 +327,8 @@ def describe_fit(runs, others=()):
     points = []
     for name, log in map(read_log, [*runs, *others]):
         end = {key: column[np.isfinite(log["val_loss"])][-1] for key, column in log.items()}  # the last eval
+        if not end["tokens"]:
+            raise UserError(f"{name} has no eval but that of its first weights")
         points.append((name, end["flops"] / end["tokens"] / 6e6, end["tokens"] / 1e6, end["val_loss"]))
     names, n, (N, D, losses) = [point[0] for point in points], len(runs), np.array([point[1:] for point in points]).T
     if n < 6:
@@ -400,10 +401,6 @@ def predict_loss(n_params, tokens):
     return 1.69 + 406.4 / n_params**0.34 + 410.7 / tokens**0.28
 
 
-def time_text(hours):
-    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min"
-
-
 def describe(size, config, mfu=0.4, optimizer="muon", card="T4", half=True):
     """What follows from a size: a dict from labels to text, which is "" beside a heading. Builds no weights."""
     with torch.device("meta"):
@@ -448,7 +445,8 @@ def describe(size, config, mfu=0.4, optimizer="muon", card="T4", half=True):
         peak, price = train.PEAK_FLOPS[name], PRICES.get(name)
         hours = flops * tokens / (mfu * peak) / 3600
         label = f"  {name}: {peak / 1e12:.0f} TFLOP/s" + (f", ${price:.2f} an hour" if price else "")
-        table[label] = time_text(hours) + (f", ${price * hours:,.2f}" if price else "")
+        time = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min"
+        table[label] = time + (f", ${price * hours:,.2f}" if price else "")
     return table
 
 
@@ -474,7 +472,8 @@ def true_or_false(text):
 def read_flags(parser, flags):
     """The command line as a namespace; `flags` are (name, parser of its text, default, meaning)."""
     for name, kind, default, meaning in flags:
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=f"{meaning} [{default}]")
+        how = {"type": kind} if callable(kind) else {"choices": kind}
+        parser.add_argument(f"--{name}", default=default, metavar="X", help=f"{meaning} [{default}]", **how)
 
     def fail(message):
         raise UserError(message.removeprefix("argument "))
@@ -499,16 +498,13 @@ def main():
     action.add_argument("--fit", action="store_true", help="the scaling law that RUNs' last val losses follow")
     action.add_argument("--export", metavar="FOLDER", help="write RUN to a new folder that transformers opens")
     action.add_argument("--import", metavar="FOLDER", help="make a new RUN of a GPT-2 in Hugging Face's files")
-    parser.add_argument("--save", metavar="X", default="loss.png", help="the plot, a .png, .svg or .pdf [loss.png]")
     parser.add_argument("--predict", metavar="RUN", action="append", default=[], help="a run to try the fit's law on")
-    parser.add_argument("--size", choices=train.SIZES, help="this size alone")
-    parser.add_argument("--optimizer", choices=train.LR_SCALES, default="muon",
-                        help="muon keeps one moment of each weight in the blocks' matrices, adamw two of each [muon]")
-    parser.add_argument("--gpu", choices=MEMORY, default="T4", metavar="X",
-                        help=f"the card whose memory is to be filled: {', '.join(MEMORY)} [T4]")
-    parser.add_argument("--dtype", choices=("half", "float32"), default="half",
-                        help="of products: half is bfloat16 or, on a T4 or V100, float16 [half]")
     flags = read_flags(parser, [
+        ("save", str, "loss.png", "the plot, a .png, .svg or .pdf"),
+        ("size", train.SIZES, None, "toy, tiny, small or medium alone"),
+        ("optimizer", train.LR_SCALES, "muon", "muon keeps one moment of the blocks' weights, adamw two"),
+        ("gpu", MEMORY, "T4", f"the card whose memory is to be filled: {', '.join(MEMORY)}"),
+        ("dtype", ("half", "float32"), "half", "of products: bfloat16 or, on a T4 or V100, float16; or float32"),
         ("vocab_size", number(int, 1, 10**7), 4096, "tokens, <|endoftext|> counted"),
         ("max_seq_len", number(int, 1, 10**7), None, "context, in tokens"),
         ("d_model", number(int, 1, 10**5), None, "width"),
@@ -519,6 +515,8 @@ def main():
         ("mfu", number(float, 0.001, 1), 0.4, "share of a card's peak FLOP/s that training reaches")])
     source, runs = vars(flags)["import"], flags.runs
     many = flags.plot or flags.fit
+    if flags.predict and not flags.fit:
+        raise UserError("--predict tries the law of --fit on a run: give both")
     if bool(runs) != bool(many or flags.export or source) or len(runs) > 1 and not many:
         raise UserError(f"--plot and --fit take runs, --export and --import one run, the sizes none: {' '.join(runs)}")
     try:

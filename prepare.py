@@ -448,12 +448,12 @@ def prepare(**settings):
 
 def read_command_line():
     """Return the settings that the command line gives. Their help is the comments at the top of this file."""
-    parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False)
-    comments = dict(re.findall(r"^(\w+) = .*?  # (.+)$", Path(__file__).read_text(encoding="utf-8"), re.MULTILINE))
+    settings = Path(__file__).read_text(encoding="utf-8").split("prepare(name=value)\n")[1].split("\n\n")[0]
+    parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False, description=re.sub(
+        r"^(\w+) = ", r"--\1=", settings, flags=re.MULTILINE), formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in SETTINGS:  # a flag alone, as --overwrite, means True
         values = {"nargs": "*"} if name == "input" else {"nargs": "?", "const": True}
-        parser.add_argument("--" + name, default=argparse.SUPPRESS, metavar="X",
-                            help=f"{comments[name]} [{globals()[name]}]", **values)
+        parser.add_argument("--" + name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **values)
     known, unknown = parser.parse_known_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a question mark

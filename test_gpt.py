@@ -9,7 +9,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; in toy models threads wait for each other
 import argparse, base64, bz2, csv, ctypes, gzip, hashlib, http.server, io, itertools, json, lzma, math, multiprocessing, random, re, resource, shlex
 import shutil, signal, socket, subprocess, sys, sysconfig, threading, time, urllib.error, urllib.request
-import zlib
+import zipfile, zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -849,6 +849,30 @@ def test_files_of_the_first_version_load_for_ever(tmp_path, without):
     assert result["step"] == 20 and result["val_loss"] == pytest.approx(3.2469, abs=0.01)
 
 
+def test_a_strangers_checkpoint_takes_no_more_memory_than_its_file(tmp_path):
+    """One that is packed could be a thousand times as large, and nested lists a thousand times as long when printed."""
+    sound = HERE / "assets" / "v1" / "ckpt.pt"
+    with zipfile.ZipFile(sound) as old, zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    torch.save(T.load_checkpoint(sound) | {"settings": {"lr": [[1] * 10] * 10}}, tmp_path / "nested.pt")
+    for name in ("packed.pt", "nested.pt"):
+        with pytest.raises(UserError, match=f"{name} is damaged, or no checkpoint"):
+            T.load_checkpoint(tmp_path / name)
+
+
+def test_a_signal_while_stop_after_saves_does_not_tear_the_save():
+    with T.caught_signals() as stopping:
+        stopping.append(0)  # stop_after's time is over
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # within a second: the same
+        assert stopping == [0, signal.SIGTERM, signal.SIGTERM]
+        time.sleep(1.1)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+
 def test_another_projects_weights_are_refused_with_a_reason(tmp_path):
     nanogpt = {"model": {"transformer.wte.weight": torch.zeros(3, 3)}, "model_args": {"n_layer": 1}, "iter_num": 5}
     for name, thing in (("nanogpt.pt", nanogpt), ("list.pt", [1, 2]), ("tensor.pt", torch.zeros(3))):
@@ -1482,8 +1506,7 @@ def test_a_vocabulary_of_32000_is_exported_with_its_merges(tmp_path, transformer
     tokens = train_bpe([path.read_text(encoding="utf-8", errors="ignore") for path in paths], 31_999)
     path = checkpoint_of(tmp_path / "32000.pt", tokens)
     gpt.export(path, tmp_path / "export")
-    merges = json.loads((tmp_path / "export" / "tokenizer.json").read_text())["model"]["merges"]
-    assert len(merges) == 31_999 - 256
+    assert len((tmp_path / "export" / "merges.txt").read_text(encoding="utf-8").splitlines()) == 1 + 31_999 - 256
     assert_same_in_transformers(transformers, path, tmp_path / "export")
 
 
@@ -1745,7 +1768,7 @@ def test_what_cannot_be_drawn_is_one_line(runs, tmp_path, monkeypatch):
     for file, says in (("loss.xyz", "'xyz' is not supported"), ("no/folder.png", "No such file")):
         assert says in complaint(gpt, ["--plot", "run", f"--save={file}"], monkeypatch, tmp_path)
     log = tmp_path / "run" / "log.csv"
-    for data, says in ((b"step,tokens\n1,2\n", "val_loss"), (b"a,b\n1\n1,2,3\n", "columns"), (b"\xff\n", "damaged")):
+    for data, says in ((b"tokens,flops\n1,2\n", "val_loss"), (b"a,b\n1\n1,2,3\n", "columns"), (b"\xff\n", "damaged")):
         log.write_bytes(data)
         assert str(log.relative_to(tmp_path)) in (said := complaint(gpt, ["--plot", "run"], monkeypatch, tmp_path)) and says in said
     log.unlink()
@@ -1762,6 +1785,16 @@ def test_the_law_that_runs_follow_is_found_again_from_their_logs(tmp_path, monke
     assert told.startswith("loss = 1.50 + 0.80 / N^0.30 + 1.90 / D^0.40, off by 0.000 nats (root mean square of 15 runs)")
     assert re.search(r"^3-8 +3.00 +8.00 +2.902 +2.902 +[+-]0.000$", told, re.M)
     assert "--fit takes six runs" in complaint(gpt, ["--fit", "3-8.csv"], monkeypatch, tmp_path)
+
+
+def test_runs_that_follow_no_law_and_logs_without_flops_are_one_line(tmp_path, monkeypatch):
+    for i in range(6):
+        (tmp_path / f"{i}.csv").write_text(f"tokens,loss,val_loss,seconds,flops\n{1e6 * (i + 1)},1,{1 + i},1,{1e13 * (i + 1)}\n")
+        (tmp_path / f"{i}old.csv").write_text("tokens,loss,val_loss,seconds\n1,1,1,1\n")
+        (tmp_path / f"{i}new.csv").write_text("tokens,loss,val_loss,seconds,flops\n0,9,9,1,0\n")
+    for kind, says in (("", "follow no such law"), ("old", "0old.csv.*did not write flops yet"), ("new", "no eval but that of")):
+        assert re.search(says, complaint(gpt, ["--fit", *(f"{i}{kind}.csv" for i in range(6))], monkeypatch, tmp_path))
+    assert "--predict" in complaint(gpt, ["--predict=0.csv"], monkeypatch, tmp_path)
 
 
 def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch, runs):

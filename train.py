@@ -53,7 +53,7 @@ tie_weights = True       # the head shares the token embedding's weights, as in 
 
 optimizer = "muon"       # muon, or adamw as GPT-3 had
 lr = None                # peak learning rate; None: lr_scale / sqrt(d_model)
-lr_scale = None          # None: 0.14 for muon, 0.0166 for adamw
+lr_scale = None          # None: 0.2 for muon, 0.03 for adamw
 batch_size = None        # sequences that the device holds at once
 grad_accum_steps = None  # micro-batches of batch_size sequences in a step
 max_steps = None         # optimizer steps; None: 20 tokens a parameter
@@ -71,7 +71,7 @@ stop_after = None        # minutes after which to save and leave: a session's ti
 device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32, bfloat16 or float16; None: the device's fastest
 compile = None           # torch.compile; None: on CUDA only
-grad_checkpoint = False  # keep less for the backward pass, compute it again: less memory, a third more time
+grad_checkpoint = False  # keep less for the backward pass, compute it again: less memory, a fifth more time
 zero = False             # under torchrun each process keeps only its part of the optimizer's moments (ZeRO, stage 1)
 
 # Names of settings: (their type, what they must be in words, the test of that)
@@ -131,7 +131,7 @@ def parse_setting(name, value):
 
 def command_line():
     """The settings given as --name=value. --help prints the settings above as they stand in this file."""
-    settings = re.search("# ---- Settings.*?\n\n(?=# Names)", Path(__file__).read_text(encoding="utf-8"), re.S)[0]
+    settings = Path(__file__).read_text(encoding="utf-8").split("\n# ---- ")[1].split("\n\n# Names")[0]
     parser = argparse.ArgumentParser(usage="python train.py [--name=value ...]", allow_abbrev=False, description=re.sub(
         r"^(\w+) = (\S+)", r"--\1=\2", settings, flags=re.M), formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in SETTINGS:  # a bare --overwrite is --overwrite=True
@@ -290,9 +290,8 @@ def flops_per_token(model):
     return 6 * weights + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 # ---- The recipe: what the size decides --------------------------------------------------------------------------
-# AdamW's is GPT-3's 6e-4 at d_model 768. Muon's is from a sweep of tiny on stories, 96 steps: val loss 4.49 at lr 1e-2,
-# 4.53 at 2e-2; AdamW 5.68 at 1.2e-3.
-LR_SCALES = {"adamw": 0.0166, "muon": 0.14}
+# From sweeps of toy and tiny (scaling.md): both sizes like best what 1/sqrt(d_model) makes of these.
+LR_SCALES = {"adamw": 0.03, "muon": 0.2}
 
 def recipe(config, n_params, sequences, lr_scale):
     """(peak LR, steps) for a model of n_params parameters and a batch of so many sequences a step."""
@@ -368,7 +367,6 @@ def divisors(n, most):
 
 def split_batch(s, sequences, T):
     """(batch_size, grad_accum_steps): as set, or one from the other and the recipe's batch, or by the device."""
-    room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits that stay in a CPU's cache, or fit a 16 GB GPU
     if s.batch_size and s.grad_accum_steps:
         return s.batch_size, s.grad_accum_steps
     if sequences % WORLD_SIZE:
@@ -376,14 +374,13 @@ def split_batch(s, sequences, T):
         raise UserError(f"{WORLD_SIZE} processes do not divide the recipe's {sequences} sequences a step, {near} do "
                         f"(--nproc_per_node); or set both batch_size and grad_accum_steps, of a process")
     share = sequences // WORLD_SIZE  # of a process
-    best = divisors(share, max(1, room // T))[-1]
-    batch_size = s.batch_size or share // (s.grad_accum_steps or share // best)
-    if batch_size * (s.grad_accum_steps or share // max(1, batch_size)) != share:
-        given = f"batch_size={s.batch_size}" if s.batch_size else f"grad_accum_steps={s.grad_accum_steps}"
-        raise UserError(f"{given} does not divide the recipe's {share} sequences a step"
-                        f"{' a process' * (WORLD_SIZE > 1)}: take a divisor of {share}, or set both batch_size and "
-                        f"grad_accum_steps for another batch")
-    return batch_size, share // batch_size
+    room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits that stay in a CPU's cache, or fit a 16 GB GPU
+    given = s.batch_size or s.grad_accum_steps or divisors(share, max(1, room // T))[-1]
+    if share % given:
+        raise UserError(f"{'batch_size' if s.batch_size else 'grad_accum_steps'}={given} does not divide the recipe's "
+                        f"{share} sequences a step{' a process' * (WORLD_SIZE > 1)}: take a divisor of {share}, or set "
+                        f"both batch_size and grad_accum_steps for another batch")
+    return (share // given, given) if s.grad_accum_steps else (given, share // given)
 
 # ---- Data: token ids as prepare.py wrote them -------------------------------------------------------------------
 def load_tokenizer(spec):
@@ -502,6 +499,8 @@ def load_checkpoint(path):
     """A checkpoint's dict, on the CPU; UserError where it cannot be read, Damaged where it is no sound one of ours."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > os.path.getsize(path):
+                raise ValueError  # packed, as torch.save never does: it could unpack to any size
             torn = archive.testzip()  # torch.load does not notice a flipped byte in a tensor
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         kinds = {"format": int, "model": dict, "config": dict, "tokenizer": dict, "settings": dict, "result": dict,
@@ -509,6 +508,8 @@ def load_checkpoint(path):
         if torn or not isinstance(checkpoint, dict) or checkpoint["format"] != 1 or not all(
                 isinstance(checkpoint.get(name, kind()), kind) for name, kind in kinds.items()):
             raise ValueError
+        if any(isinstance(value, (dict, list)) for value in checkpoint.get("settings", {}).values()):
+            raise ValueError  # nested, one that is printed may be of any size
         return checkpoint
     except (OSError, MemoryError) as error:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'out of memory'}") from None
@@ -532,10 +533,13 @@ def restore(path, checkpoint, **parts):
     """Load a checkpoint's state dicts into what they are named after; UserError where one does not fit."""
     for name, part in parts.items():
         try:
-            states = unstacked(checkpoint[name]) if name == "muon" else checkpoint[name]
+            states = checkpoint[name]
             if isinstance(part, torch.optim.Optimizer):
                 for saved, group in zip(states["param_groups"], part.param_groups):
                     saved |= {key: value for key, value in group.items() if key != "params"}  # options are this run's
+                    stack = states["state"].get(saved["params"][0], {}).get("momentum", torch.empty(0))
+                    if stack.dim() == 3:  # the first files held Muon's momenta of one shape as one tensor
+                        states["state"] |= {i: {"momentum": m.clone()} for i, m in zip(saved["params"], stack)}
                 for i, p in enumerate(p for group in part.param_groups for p in group["params"]):
                     if any(key != "step" and (value.shape != p.shape or not value.is_contiguous())
                            for key, value in states["state"].get(i, {}).items()):
@@ -558,14 +562,6 @@ def gathered(optimizer):
         states["state"] = dict(sorted(item for part in parts or () for item in part.items()))
     return states
 
-def unstacked(states):
-    """Muon's state dict with a momentum of each matrix: the first files held those of one shape as one tensor."""
-    for group in states["param_groups"]:
-        stack = states["state"].get(group["params"][0], {}).get("momentum", torch.empty(0))
-        if stack.dim() == 3:
-            states["state"] |= {i: {"momentum": momentum.clone()} for i, momentum in zip(group["params"], stack)}
-    return states
-
 def locked_folder(out_dir):
     """Make out_dir and open its lock file, locked: the system ends the lock with this process."""
     try:
@@ -576,7 +572,7 @@ def locked_folder(out_dir):
     try:
         import fcntl  # Windows has none
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # which of the two is the file system's choice
         raise UserError(f"another process trains in out_dir={out_dir}: wait for its end or set another") from None
     except (ImportError, OSError) as error:
         say(f"warning: {out_dir} cannot be locked ({error}): start no second run in it")
@@ -670,15 +666,16 @@ def peak_memory(device):
 def caught_signals():
     """A list to which Ctrl-C, a notebook's stop button and SIGTERM append; a second one later leaves at once."""
     def catch(number, frame):
-        if caught and time.monotonic() > times[0] + 1:  # in the first second it may be the same, passed on by torchrun
+        nonlocal patience
+        if time.monotonic() > patience:
             raise KeyboardInterrupt
+        patience = min(patience, time.monotonic() + 1)  # within a second it may be the same, passed on by torchrun
         caught.append(number)
-        times.append(time.monotonic())
         with contextlib.suppress(OSError):  # the other end of a pipe had the signal too
             if RANK == 0 and len(caught) == 1:
                 os.write(2, b"\nstopping: a checkpoint is saved first (Ctrl-C again leaves at once, without it)\n")
 
-    caught, times, before = [], [], {}
+    caught, patience, before = [], math.inf, {}
     with contextlib.suppress(ValueError):  # Python lets only the main thread take signals
         before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -702,28 +699,16 @@ def micro_step(model, batch, s, scaler, step, i, last=False):
         scaler.scale(loss).backward()
     return loss.detach()
 
-LESS_MEMORY = "--grad_checkpoint=True, a smaller size or max_seq_len"
+def less_memory(s, share=0):
+    """What to try where memory ran out, for a step of `share` sequences in this process."""
+    smaller = [f"--batch_size={n} --grad_accum_steps={share // n}, or " for n in divisors(share, s.batch_size - 1)]
+    checkpoint = "" if s.grad_checkpoint else "--grad_checkpoint=True, "
+    return f"try {''.join(smaller[-1:])}{checkpoint}a smaller size or max_seq_len"
 
 def out_of_memory(error):
     """Whether an exception is one of the ways in which memory runs out, on a GPU or a CPU."""
     words = "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED"
     return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
-
-def fits(model, batch, s, scaler, room):
-    """Whether a micro-batch's pass fits the memory, and `room` more numbers beside it. It changes no weight."""
-    try:
-        room = torch.empty(room, device=s.device)
-        micro_step(model, batch, s, scaler, 0, 0)
-        return True
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        return False
-    finally:
-        model.zero_grad()
-        if s.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
 
 def fit_memory(model, batch, optimizers, s, scaler):
     """
@@ -734,12 +719,26 @@ def fit_memory(model, batch, optimizers, s, scaler):
     parts = [(name, getattr(of, "optim", of)) for name, of in optimizers.items()]  # optim: zero's own part
     room = 25_000_000 + count(model) + sum((1 if name == "muon" else 2) * p.numel() for name, part in parts
                               for group in part.param_groups for p in group["params"] if p not in part.state)
-    asked, share = len(batch), len(batch) * s.grad_accum_steps
-    fit = next((n for n in reversed(divisors(share, asked)) if fits(model, batch[:n], s, scaler, room)), 0)
+    asked, share, fit = len(batch), len(batch) * s.grad_accum_steps, 0
+    sizes = divisors(share, asked)
+    while sizes and not fit:
+        try:
+            reserved = torch.empty(room, device=s.device)
+            micro_step(model, batch[:sizes[-1]], s, scaler, 0, 0)
+            fit = sizes[-1]
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            sizes.pop()
+        reserved = None
+        model.zero_grad()
+        if s.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
     s.batch_size = int(over_all([fit], s.device, "MIN")[0])
     if not s.batch_size:
-        raise UserError(f"one sequence of {batch.size(1) - 1} tokens does not fit the memory of {s.device}: try "
-                        f"{LESS_MEMORY}")
+        raise UserError(f"one sequence of {batch.size(1) - 1} tokens does not fit the memory of {s.device}: "
+                        f"{less_memory(s)}")
     s.grad_accum_steps = share // s.batch_size
     if s.batch_size < asked:
         say(f"memory     batch_size={asked} does not fit: batch_size={s.batch_size}, "
@@ -748,7 +747,7 @@ def fit_memory(model, batch, optimizers, s, scaler):
 def time_step(model, batch, s, scaler):
     """Seconds of a step on micro-batches like this one (b, T + 1), with other optimizers at LR 0: nothing changes."""
     times, optimizers = [], make_optimizers(model, s).values()
-    while from_first(lambda: len(times) < 3 or sum(times) < 1.5 * s.minutes):  # 2.5 % of the time
+    while from_first(lambda: sum(times) < min(20, 1.5 * s.minutes)):  # seconds: 2.5 % of the time, or one step
         start = time.perf_counter()
         for i in range(s.grad_accum_steps):
             micro_step(model, batch, s, scaler, 0, i, last=i == s.grad_accum_steps - 1)
@@ -759,7 +758,7 @@ def time_step(model, batch, s, scaler):
         batch[0, 0].item()  # waits for the device
         times.append(time.perf_counter() - start)
     model.zero_grad()
-    return statistics.mean(times[1:])  # the first warms up, and may compile
+    return statistics.mean(times[1:] or times)  # the first warms up
 
 def differences(old, new):
     """What differs between two runs, in words; what an older file lacks does not."""
@@ -802,11 +801,8 @@ def train(**overrides):
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        share = s.batch_size * s.grad_accum_steps
-        smaller = max(divisors(share, s.batch_size - 1), default=0)
-        what = f"go on with --batch_size={smaller} --grad_accum_steps={share // smaller}" if smaller else "try"
-        raise UserError(f"out of memory at batch_size={s.batch_size}: {what}{', or ' if smaller else ' '}"
-                        f"{LESS_MEMORY}", own=True) from None
+        raise UserError(f"out of memory at batch_size={s.batch_size}: "
+                        f"{less_memory(s, s.batch_size * s.grad_accum_steps)}", own=True) from None
 
 def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     """The rest of train(), alone in out_dir: s the settings as they are now, `given` as they were set."""
@@ -820,7 +816,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
 
     # Go on with the run in out_dir if it is this one; or start from another's weights; or anew.
-    turn_started = time.monotonic()  # the first turn is reading a checkpoint, which tells how long a save may take
+    reading_started = time.monotonic()
     step, saved_step, best_val_loss, log = 0, None, math.inf, []  # log: the rows of log.csv
     latest = {"loss": math.nan, "val_loss": math.nan, "bpb": math.nan}
     same_model = asdict(config) | {"the tokenizer's checksum": zlib.crc32(json.dumps(meta["tokenizer"]).encode())}
@@ -833,8 +829,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         if differ := differences(checkpoint.get("settings", {}), same_run):
             raise UserError(f"{out_dir} holds another run: {differ}. --out_dir=FOLDER trains beside it, its own "
                             f"settings go on with it, --overwrite=True removes it")
-        if not scaler.is_enabled() or not checkpoint.get("scaler"):  # which is empty unless it was float16
-            checkpoint["scaler"] = scaler.state_dict()
+        checkpoint["scaler"] = checkpoint.get("scaler") or scaler.state_dict()  # empty unless it was float16
         restore(out_dir, checkpoint, model=model, scaler=scaler)
         restore(out_dir, checkpoint.get("optimizer"), **optimizers)
         step = saved_step = checkpoint["step"]
@@ -850,6 +845,8 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         restore(s.init_from, source, model=model)
         if s.overwrite and Path(s.init_from).resolve().is_relative_to(out_dir.resolve()):
             raise UserError(f"init_from={s.init_from} is in the run that overwrite removes: set another out_dir")
+
+    longest_turn = time.monotonic() - reading_started  # of the loop below: reading tells how long a save may take
 
     # What is None takes the recipe's value, or what fits the time.
     n_params, blocks, flops = count(model), count(model.blocks), flops_per_token(model)
@@ -903,7 +900,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     # A turn of the loop looks at the model as it is after `step` steps (log, eval, save), then takes one more.
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     seconds_before, bad_steps = log[-1]["seconds"] if log else 0.0, 0
-    times, longest_turn, stop = [], 0.0, -1  # times: seconds of each step since the last row
+    times, turn_started, stop = [], time.monotonic(), -1  # times: seconds of each step since the last row
     while True:
         now = time.monotonic()
         longest_turn, turn_started = max(longest_turn, now - turn_started), now
@@ -926,7 +923,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
                 if at_once:
                     break
                 row, latest, val_loss = row | evaluated, latest | evaluated, evaluated["val_loss"]
-                overfits = val_loss > best_val_loss and row["tokens"] > len(train_data)  # past the first epoch
+                overfits = row["loss"] < best_val_loss < val_loss and row["tokens"] > len(train_data)
                 say(f"eval: val loss {val_loss:.4f} nats a token, perplexity {math.exp(min(val_loss, 99)):.2f}, "
                     f"{row['bpb']:.4f} bits per byte" + f"; overfitting: best.pt keeps {best_val_loss:.4f}" * overfits)
             log.append(row)
