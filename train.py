@@ -53,7 +53,7 @@ tie_weights = True       # the head shares the token embedding's weights, as in 
 
 optimizer = "muon"       # muon, or adamw as GPT-3 had
 lr = None                # peak learning rate; None: lr_scale / sqrt(d_model)
-lr_scale = None          # None: 0.2 for muon, 0.03 for adamw
+lr_scale = None          # None: 0.2 for muon, 0.025 for adamw
 batch_size = None        # sequences that the device holds at once
 grad_accum_steps = None  # micro-batches of batch_size sequences in a step
 max_steps = None         # optimizer steps; None: 20 tokens a parameter
@@ -291,7 +291,7 @@ def flops_per_token(model):
 
 # ---- The recipe: what the size decides --------------------------------------------------------------------------
 # From sweeps of toy and tiny (scaling.md): both sizes like best what 1/sqrt(d_model) makes of these.
-LR_SCALES = {"adamw": 0.03, "muon": 0.2}
+LR_SCALES = {"adamw": 0.025, "muon": 0.2}
 
 def recipe(config, n_params, sequences, lr_scale):
     """(peak LR, steps) for a model of n_params parameters and a batch of so many sequences a step."""
