@@ -222,7 +222,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 
 
 def test_the_recipe_is_that_of_the_design():
-    lr, steps = T.recipe(MEDIUM, 1_000_000, 128, T.LR_SCALES["adamw"])
+    lr, steps = T.recipe(MEDIUM, 1_000_000, 128, 0.0166)  # GPT-3's
     assert lr == pytest.approx(6e-4, rel=0.01) and steps == math.ceil(20_000_000 / (128 * 1024))
     assert T.recipe(TINY, 1, 1, 0.003)[0] == pytest.approx(0.003 / math.sqrt(192))
 
@@ -2617,6 +2617,37 @@ def test_without_a_network_one_line_names_what_needs_none(tmp_path, server, monk
     assert back["train"] == back["val"] == [Server.body.decode()]  # the data set's own validation file
     prepare.prepare(dataset="shakespeare", vocab_size=270, data_dir=tmp_path, overwrite=True)
     assert len(Server.log) == 2
+
+
+# -----------------------------------------------------------------------------------------------------------------
+# scaling.md
+
+def page_table(first):
+    """A table of scaling.md by its rows' first cells, the one whose rows' first cells begin with `first`."""
+    page = (HERE / "scaling.md").read_text(encoding="utf-8")
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.M):
+        cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
+        if any(row[0] == first for row in cells):
+            return {row[0]: row[1:] for row in cells}
+    raise AssertionError(f"scaling.md has no row {first!r}")
+
+
+def test_scaling_md_and_gpt_py_agree_on_every_number_that_both_give():
+    on_paper = [{label.strip(): text for label, text in gpt.describe(size, config).items()} for size, config in T.SIZES.items()]
+    agreed = 0
+    for first in ("token embeddings", "steps"):
+        for label, cells in page_table(first).items():
+            if label in on_paper[0]:
+                assert cells == [table[label] for table in on_paper], label
+                agreed += 1
+    assert agreed >= 15
+
+
+def test_the_fit_on_scaling_md_is_what_gpt_py_makes_of_the_logs_in_assets():
+    logs = sorted((HERE / "assets" / "scaling").glob("fit-*.csv"))
+    predicted = [HERE / "assets" / "scaling" / "tiny-128-muon.csv"]
+    page = (HERE / "scaling.md").read_text(encoding="utf-8")
+    assert len(logs) >= 12 and gpt.describe_fit(logs, predicted) in page
 
 
 # -----------------------------------------------------------------------------------------------------------------
