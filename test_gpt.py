@@ -568,7 +568,7 @@ def test_where_not_one_sequence_fits_or_memory_runs_out_later_one_line_says_what
     with pytest.raises(UserError, match="one sequence of 64 tokens .*--grad_checkpoint=True"):
         train(**given)
     room = 8
-    with pytest.raises(UserError, match="out of memory at batch_size=8: go on with --batch_size=4 --grad_accum_steps=8, or --grad"):
+    with pytest.raises(UserError, match="out of memory at batch_size=8: try --batch_size=4 --grad_accum_steps=8, or --grad"):
         train(**given)
     monkeypatch.setattr(T, "micro_step", real_micro_step)
     assert train(**given, batch_size=4, grad_accum_steps=8)["step"] == 5  # what the line says goes on

@@ -331,7 +331,7 @@ def orthogonal(x):
     """Matrices x (n, rows, columns) with each singular value brought near 1 by five steps of Newton and Schulz."""
     tall = x.size(1) > x.size(2)
     x = (x.mT if tall else x) / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):  # x = 3.4445 x + (2.0315 (x x^T)^2 - 4.7750 x x^T) x
+    for _ in range(5):  # x = 3.4445 x + (2.0315 (x x^T)^2 - 4.7750 x x^T) x; baddbmm: 0.8 of the time, half the memory
         square = x @ x.mT
         square = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
         x = torch.baddbmm(x, square, x, beta=3.4445)
@@ -374,7 +374,7 @@ def split_batch(s, sequences, T):
         raise UserError(f"{WORLD_SIZE} processes do not divide the recipe's {sequences} sequences a step, {near} do "
                         f"(--nproc_per_node); or set both batch_size and grad_accum_steps, of a process")
     share = sequences // WORLD_SIZE  # of a process
-    room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits that stay in a CPU's cache, or fit a 16 GB GPU
+    room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits in a CPU's cache (1.15 x), or in a 16 GB GPU
     given = s.batch_size or s.grad_accum_steps or divisors(share, max(1, room // T))[-1]
     if share % given:
         raise UserError(f"{'batch_size' if s.batch_size else 'grad_accum_steps'}={given} does not divide the recipe's "
