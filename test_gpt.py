@@ -1602,7 +1602,7 @@ def test_an_imported_gpt2_is_sampled_finetuned_and_exported_again(transformers, 
     started = run(*shlex.split(lines[2])[1:], *fast, "--max_steps=3", cwd=tmp_path).stdout
     assert "step 3/3" in started and rows(tmp_path / "out" / "fine")[-1]["step"] == "3"
 
-    val = np.fromfile(tmp_path / "data" / "my" / "val.bin", "<u2").astype(np.int64)
+    val = np.fromfile(tmp_path / "data" / "my-gpt2" / "val.bin", "<u2").astype(np.int64)
     windows = torch.from_numpy(val[:(len(val) - 1) // 64 * 64 + 1])
     batch = torch.stack([windows[i:i + 65] for i in range(0, len(windows) - 1, 64)])[:32]  # 2,048 tokens
     with torch.no_grad():
@@ -1614,7 +1614,7 @@ def test_an_imported_gpt2_is_sampled_finetuned_and_exported_again(transformers, 
     assert_same_in_transformers(transformers, tmp_path / "out" / "fine", tmp_path / "again")
     shape = dict(size="toy", d_model=32, max_seq_len=64, data_dir=tmp_path / "data", device="cpu")
     with pytest.raises(UserError, match="gpt2 holds a run that cannot be resumed"):
-        train(**shape, dataset="my", out_dir=tmp_path / "out" / "gpt2")
+        train(**shape, dataset="my-gpt2", out_dir=tmp_path / "out" / "gpt2")
     with pytest.raises(UserError, match="is another model: vocab_size.*the tokenizer's checksum was"):
         train(**SMALL_RUN, data_dir=home / "data", out_dir=tmp_path / "other", init_from=tmp_path / "out" / "gpt2")
 
