@@ -14,7 +14,7 @@ A GPT from the outside: the name to import, the sizes on paper, a trained model 
 
 The counts are taken from train.py's model itself, built on torch's meta device: shapes without memory.
 """
-import argparse, base64, difflib, glob, itertools, json, os, re, signal, sys, zlib
+import argparse, base64, difflib, glob, itertools, json, os, re, signal, sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -248,9 +248,8 @@ def import_gpt2(folder, out_dir):
         raise
     except Exception as error:  # a dozen kinds, as any field may be wrong
         raise UserError(f"{folder} is damaged, or not what its config.json says ({type(error).__name__})") from None
-    checksum = {"the tokenizer's checksum": zlib.crc32(json.dumps(spec).encode())}  # init_from compares it
     checkpoint = {"format": 1, "model": model.state_dict(), "config": asdict(config), "tokenizer": spec,
-                  "settings": asdict(config) | checksum}
+                  "settings": train.same_model(config, spec)}  # which init_from compares
     if not train.save_checkpoint(make_folder(out_dir) / "best.pt", checkpoint):
         raise UserError(f"{out_dir} could not be written")
     Path(out_dir, "meta.json").write_text(json.dumps({"tokenizer": spec}))
@@ -530,10 +529,11 @@ def main():
             return print(f"{flags.export} is ready: AutoModelForCausalLM.from_pretrained({flags.export!r})")
         if source:
             config, run = import_gpt2(source, *runs), runs[0]
+            dataset = f"my-{Path(run).name}"
             shape = " ".join(f"--{name}={getattr(config, name)}" for name in SHAPE)
             return print(f"{run} is ready: python sample.py {run} writes text. To finetune it:\n"
-                         f"python prepare.py --input=my.txt --dataset=my-{Path(run).name} --tokenizer={run}\n"
-                         f"python train.py --dataset=my-{Path(run).name} --init_from={run} --lr=1e-3 --max_steps=50 {shape}")
+                         f"python prepare.py --input=my.txt --dataset={dataset} --tokenizer={run}\n"
+                         f"python train.py --dataset={dataset} --init_from={run} --lr=1e-3 --max_steps=50 {shape}")
     except (OSError, ValueError) if flags.plot else OSError as error:  # ValueError: no kind of picture that there is
         raise UserError(str(error).split("] ")[-1]) from None
     shape = {name: value for name, value in vars(flags).items() if value is not None and hasattr(TINY, name)}

@@ -447,7 +447,7 @@ def prepare(**settings):
 
 
 def read_command_line():
-    """Return the settings that the command line gives. Their help is the comments at the top of this file."""
+    """Return the settings that the command line gives. --help prints those at the top of this file as they stand."""
     settings = Path(__file__).read_text(encoding="utf-8").split("prepare(name=value)\n")[1].split("\n\n")[0]
     parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False, description=re.sub(
         r"^(\w+) = ", r"--\1=", settings, flags=re.MULTILINE), formatter_class=argparse.RawDescriptionHelpFormatter)
