@@ -991,10 +991,30 @@ def test_a_gradient_that_overflows_in_float16_moves_no_weight_of_any_optimizer(r
     assert last["scaler"]["scale"] == before["scaler"]["scale"] / 2
 
 
-def test_a_run_that_ends_in_numbers_that_are_not_finite_says_so(runs, tmp_path):
+@pytest.mark.parametrize("steps", [1, 5])  # the first step's loss is still that of sound weights
+def test_a_run_that_ends_in_numbers_that_are_not_finite_says_so(runs, tmp_path, steps):
     with pytest.raises(UserError, match="the end could not be saved, its checkpoint is of step 0"):
-        train(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=5, lr=1e18, warmup_steps=0, grad_clip=0,
+        train(**SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=steps, lr=1e18, warmup_steps=0, grad_clip=0,
               out_dir=tmp_path)
+    assert all(torch.isfinite(p).all() for p in T.load_checkpoint(tmp_path / "ckpt.pt")["model"].values())
+
+
+def test_a_signal_in_the_last_eval_does_not_say_finished_and_the_same_command_does_it_again(runs, tmp_path, monkeypatch, capsys):
+    def cut_short(model, val, n_windows, s, tokenizer, stopping):
+        if model.training and len(evals) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        evals.append(evaluate(model, val, n_windows, s, tokenizer, stopping))
+        return evals[-1]
+
+    evaluate, evals, given = T.evaluate, [], dict(SMALL_RUN, data_dir=runs / "data", dataset="bytes", max_steps=5, eval_interval=100)
+    whole = train(**given, out_dir=tmp_path / "whole")
+    capsys.readouterr()
+    monkeypatch.setattr(T, "evaluate", cut_short)
+    assert train(**given, out_dir=tmp_path / "cut")["stopped"] == "SIGINT" and evals[-1] is None
+    out = capsys.readouterr().out
+    assert "SIGINT: stopped at step 5; the same command" in out and "finished" not in out
+    assert train(**given, out_dir=tmp_path / "cut") == whole and "finished: " in capsys.readouterr().out
+    assert same(*(T.load_checkpoint(tmp_path / name / "best.pt")["model"] for name in ("whole", "cut")))
 
 
 @pytest.mark.parametrize("stderr", [subprocess.PIPE, subprocess.STDOUT])

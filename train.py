@@ -309,7 +309,7 @@ class Muon(torch.optim.Optimizer):
     """
     Momentum made orthogonal, so that a step moves a matrix as much in rare directions as in common ones (Jordan et al.
     2024, whose constants these are), and scaled to the size of AdamW's steps (0.2 is Liu et al. 2025's). The matrices
-    of a param group have one shape and are worked on together.
+    of a param group have one shape and are worked on together, by few kernels for a GPU to start.
     """
 
     def __init__(self, params, **defaults):
@@ -358,7 +358,7 @@ def make_optimizers(model, s):
         optimizers["muon"] = make(Muon, groups, weight_decay=s.weight_decay)
     groups = [{"params": [p for p in rest.values() if p.dim() >= 2], "weight_decay": s.weight_decay},
               {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0}]
-    # Zero loads AdamW's step count to the CPU, where the fused kernel of a GPU does not look for it.
+    # Fused: a fifth of the time on a CPU. Zero loads the step count to the CPU, where a GPU's kernel does not look.
     return optimizers | {"adamw": make(torch.optim.AdamW, groups, betas=(0.9, 0.95), fused=not in_parts)}
 
 def divisors(n, most):
@@ -414,7 +414,7 @@ def advise(tokens, advice):
     with contextlib.suppress(AttributeError):
         tokens.base.madvise(getattr(mmap, advice))
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=2)  # else each window would shuffle its whole epoch
 def epoch_order(n_tokens, T, seed, epoch):
     """(offset of an epoch's first window, the windows in the order of reading: 4 bytes each)."""
     rng = np.random.RandomState([seed, epoch])  # its stream is frozen: the same order under any numpy
@@ -435,7 +435,10 @@ def window_starts(n_tokens, T, seed, first, count):
     return np.array(starts, np.int64)
 
 def read_windows(tokens, starts, config, device):
-    """Windows of T + 1 tokens, the inputs and the targets one further on: (len(starts), T + 1) int64 on the device."""
+    """
+    Windows of T + 1 tokens, the inputs and the targets one further on: (len(starts), T + 1) int64 on the device. Their
+    memory is pinned, as the copy of any other would wait for what a GPU still has to do.
+    """
     windows = tokens[(starts[:, None] + np.arange(config.max_seq_len + 1)) % len(tokens)].astype(np.int64)
     if windows.max() >= config.vocab_size:  # on a GPU an embedding would only say "device-side assert"
         raise UserError(f"the data holds token id {windows.max()}, vocab_size is {config.vocab_size}: prepare it anew",
@@ -464,6 +467,13 @@ def evaluate(model, val, n_windows, s, tokenizer, stopping):
     model.train()
     loss, n_bytes = over_all([loss, n_bytes], s.device)
     return {"val_loss": loss, "bpb": loss / math.log(2) * n_windows * T / max(1, n_bytes)}
+
+def write(model, s, tokenizer):
+    """The first 100 tokens of a document, as text without empty lines."""
+    with s.autocast():
+        ids = list(model.generate(torch.tensor([[tokenizer.eot_token]], device=s.device), 100, seed=s.seed))
+    text = tokenizer.decode(torch.cat(ids).tolist()).split("<|endoftext|>")[0]
+    return re.sub(r"\n\s*\n", "\n", text.strip())
 
 # ---- Checkpoints: ckpt.pt to go on from, ckpt_prev.pt the one before it, best.pt of the lowest val loss ---------
 def save_checkpoint(path, checkpoint):
@@ -649,7 +659,7 @@ def choose_device(s):
     s.autocast = functools.partial(torch.autocast, s.device.type, getattr(torch, s.dtype), s.dtype != "float32")
     peaks = [peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", card) and s.dtype != "float32"]
     s.peak_flops = WORLD_SIZE * peaks[0] if peaks else math.nan
-    torch.set_float32_matmul_precision("high")  # TF32 for the float32 products that remain on a GPU
+    torch.set_float32_matmul_precision("high")  # TF32 for the products that are float32 on a GPU: dtype=float32's
     s.machine = (f"{WORLD_SIZE} x " * (WORLD_SIZE > 1) + f"{s.device} ({card}), {s.dtype} ({why}), "
                  f"torch.compile {'on' if s.compile else 'off'}")
 
@@ -760,6 +770,14 @@ def time_step(model, batch, s, scaler):
     model.zero_grad()
     return statistics.mean(times[1:] or times)  # the first warms up
 
+def time_eval(model, val, n_windows, s, tokenizer):
+    """Seconds of an eval over n_windows windows with its sample, from a few windows'."""
+    few, start = min(n_windows, WORLD_SIZE * s.batch_size), time.perf_counter()
+    evaluate(model, val, few, s, tokenizer, [])
+    evaluated = time.perf_counter()
+    write(model, s, tokenizer)
+    return (evaluated - start) * n_windows / few + time.perf_counter() - evaluated
+
 def same_model(config, tokenizer):
     """What a checkpoint's model must have in common with this one, by name; `tokenizer` as meta.json holds it."""
     return asdict(config) | {"the tokenizer's checksum": zlib.crc32(json.dumps(tokenizer).encode())}
@@ -814,7 +832,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     share = s.batch_size * s.grad_accum_steps  # a step's sequences in this process
     sequences = share * WORLD_SIZE
     tokens_per_step = sequences * T
-    step_model = torch.compile(model) if s.compile else model  # evals and samples, of other shapes, stay eager
+    step_model = torch.compile(model, dynamic=False) if s.compile else model  # evals, of other shapes, stay eager
     at_once = stopping if WORLD_SIZE == 1 else []  # several processes leave together, between two steps
     optimizers = make_optimizers(model, s)
     scaler = torch.amp.GradScaler(s.device.type, enabled=s.dtype == "float16")
@@ -868,8 +886,9 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         recipe_lr, recipe_steps = recipe(config, n_params, sequences, s.lr_scale or LR_SCALES[s.optimizer])
         if s.minutes:
             step_time = time_step(step_model, batch[:s.batch_size], s, scaler)
-            steps = (60 * s.minutes - (time.monotonic() - s.started)) / step_time  # were there no evals
-            steps = (steps - 2 * eval_steps) / (1 + eval_steps / (s.eval_interval or least_interval))
+            eval_time = time_eval(model, val_data, eval_windows, s, tokenizer)
+            seconds = 60 * s.minutes - (time.monotonic() - s.started) - 2 * eval_time  # the first eval and the last
+            steps = seconds / (step_time + eval_time / (s.eval_interval or least_interval))
             s.max_steps = from_first(lambda: max(1, int(steps)))
         s.lr, s.max_steps = s.lr or recipe_lr, s.max_steps or recipe_steps
         s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
@@ -933,11 +952,7 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
             log.append(row)
             if due and math.isfinite(val_loss):
                 if step and RANK == 0:
-                    start = torch.tensor([[tokenizer.eot_token]], device=s.device)
-                    with s.autocast():
-                        ids = [int(token) for token in model.generate(start, 100, seed=s.seed)]
-                    text = tokenizer.decode(ids).split("<|endoftext|>")[0].strip()
-                    say("sample: " + re.sub(r"\n\s*\n", "\n", text) + "\n")
+                    say(f"sample: {write(model, s, tokenizer)}\n")
                 # best.pt first: a run killed between the two saves comes here again.
                 if step and val_loss < best_val_loss and save("best.pt", best_val_loss=val_loss):
                     best_val_loss = val_loss
@@ -980,7 +995,8 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
         step, latest["loss"] = step + 1, loss
         times.append(time.perf_counter() - step_started)
 
-    if saved_step != step and not bad_steps and save("ckpt.pt"):
+    sound = not bad_steps and (not log or math.isfinite(latest["val_loss"]))  # a last step may break the weights
+    if saved_step != step and sound and save("ckpt.pt"):
         saved_step = step
     if saved_step != step and step >= s.max_steps:
         raise UserError(f"{out_dir}: the end could not be saved, its checkpoint is of step {saved_step}; make room, or "
@@ -988,7 +1004,8 @@ def run(s, given, model, meta, tokenizer, train_data, val_data, stopping):
     again = "without --overwrite the same command" if s.overwrite else "the same command (or cell)"
     stop = int(max([stop, *at_once]))
     stopped = None if stop < 0 else signal.Signals(stop).name if stop else f"stop_after={s.stop_after}"
-    say(f"finished: python sample.py {out_dir} writes text" if step >= s.max_steps else
+    finished = bool(log) and log[-1]["step"] == s.max_steps  # not so where a signal cut the last eval short
+    say(f"finished: python sample.py {out_dir} writes text" if finished else
         f"{stopped}: stopped at step {step:,}; {again} goes on from step {saved_step}")
     return {"step": step, "tokens": step * tokens_per_step} | latest | {"stopped": stopped}
 
