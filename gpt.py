@@ -287,12 +287,12 @@ def plot(*runs):
     figure, axes = plt.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
     plt.close(figure)  # else a notebook would show it twice
     for name, log in map(read_log, runs):
-        evals = np.isfinite(log["val_loss"])
+        evals = np.isfinite(log["val_loss"]) & (log["tokens"] > 0)
         for axis, cost in zip(axes, ("tokens", "flops", "seconds")):
             line, = axis.plot(log[cost][evals], log["val_loss"][evals], marker="o", markersize=3, label=name)
             axis.plot(log[cost], log["loss"], color=line.get_color(), alpha=0.3)
     for axis, label in zip(axes, ("training tokens", "training FLOPs", "training time, seconds")):
-        axis.set_xscale("log", nonpositive="mask")  # step 0 has no place on it
+        axis.set_xscale("log")
         axis.set_xlabel(label)
     axes[0].set_ylabel("loss, nats a token (dots: validation, faint: training)")
     axes[0].legend()

@@ -222,9 +222,9 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 
 
 def test_the_recipe_is_that_of_the_design():
-    lr, steps = T.recipe(MEDIUM, 1_000_000, 128, 0.0166)  # GPT-3's
+    lr, steps = T.recipe(MEDIUM, 1_000_000, 128, 0.46)  # GPT-3's
     assert lr == pytest.approx(6e-4, rel=0.01) and steps == math.ceil(20_000_000 / (128 * 1024))
-    assert T.recipe(TINY, 1, 1, 0.003)[0] == pytest.approx(0.003 / math.sqrt(192))
+    assert T.recipe(TINY, 1, 1, 0.003)[0] == pytest.approx(0.003 / 192)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -1772,7 +1772,7 @@ def test_the_losses_of_runs_are_drawn_against_tokens_flops_and_seconds(runs, tmp
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert legend == ["bytes", "chars"]
     log = rows(runs / "out" / "bytes")
-    evals = [row for row in log if row["val_loss"]]
+    evals = [row for row in log if row["val_loss"] and int(row["step"])]  # on a logarithmic axis step 0 has no place
     flops = T.flops_per_token(load(runs / "out" / "bytes")[0])
     assert len(evals) < len(log)
     for axis, factor in zip(figure.axes[:2], (1, flops)):

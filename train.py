@@ -52,8 +52,8 @@ bias = True              # biases in linear layers and LayerNorms, as in GPT-2
 tie_weights = True       # the head shares the token embedding's weights, as in GPT-2
 
 optimizer = "muon"       # muon, or adamw as GPT-3 had
-lr = None                # peak learning rate; None: lr_scale / sqrt(d_model)
-lr_scale = None          # None: 0.2 for muon, 0.025 for adamw
+lr = None                # peak learning rate; None: lr_scale / d_model
+lr_scale = None          # None: 2.5 for muon, 0.3 for adamw
 batch_size = None        # sequences that the device holds at once
 grad_accum_steps = None  # micro-batches of batch_size sequences in a step
 max_steps = None         # optimizer steps; None: 20 tokens a parameter
@@ -290,13 +290,14 @@ def flops_per_token(model):
     return 6 * weights + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 # ---- The recipe: what the size decides --------------------------------------------------------------------------
-# From sweeps of toy and tiny (scaling.md): the best were 0.21 and 0.19 for muon, 0.029 and 0.020 for adamw.
-LR_SCALES = {"adamw": 0.025, "muon": 0.2}
+# The best rate times the width in our sweeps (scaling.md): 2.3 to 2.8 for muon at widths of 128, 192 and 768; 0.33 and
+# 0.27 for adamw at 128 and 192. GPT-3's rates, 6e-4 at a width of 768, are 0.3 to 0.5 over the width to 5,140.
+LR_SCALES = {"adamw": 0.3, "muon": 2.5}
 
 def recipe(config, n_params, sequences, lr_scale):
     """(peak LR, steps) for a model of n_params parameters and a batch of so many sequences a step."""
     tokens = 20 * n_params  # Hoffmann et al. 2022, table 3
-    return lr_scale / math.sqrt(config.d_model), math.ceil(tokens / (sequences * config.max_seq_len))
+    return lr_scale / config.d_model, math.ceil(tokens / (sequences * config.max_seq_len))
 
 def lr_at(step, s):
     """The LR of step 0, 1, ...: linear warm-up, then a cosine to a tenth. A function of the step: nothing to save."""
@@ -374,7 +375,7 @@ def split_batch(s, sequences, T):
         raise UserError(f"{WORLD_SIZE} processes do not divide the recipe's {sequences} sequences a step, {near} do "
                         f"(--nproc_per_node); or set both batch_size and grad_accum_steps, of a process")
     share = sequences // WORLD_SIZE  # of a process
-    room = 2048 if s.device.type == "cpu" else 16384  # tokens: logits in a CPU's cache (1.15 x), or in a 16 GB GPU
+    room = 2048 if s.device.type == "cpu" else 16384  # tokens, their logits in a CPU's cache (1.1 to 2.1 x), or a T4
     given = s.batch_size or s.grad_accum_steps or divisors(share, max(1, room // T))[-1]
     if share % given:
         raise UserError(f"{'batch_size' if s.batch_size else 'grad_accum_steps'}={given} does not divide the recipe's "
