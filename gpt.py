@@ -533,7 +533,7 @@ def main():
             shape = " ".join(f"--{name}={getattr(config, name)}" for name in SHAPE)
             return print(f"{run} is ready: python sample.py {run} writes text. To finetune it:\n"
                          f"python prepare.py --input=my.txt --dataset={dataset} --tokenizer={run}\n"
-                         f"python train.py --dataset={dataset} --init_from={run} --lr=1e-3 --max_steps=50 {shape}")
+                         f"python train.py --dataset={dataset} --init_from={run} --lr_scale=0.4 --max_steps=50 {shape}")
     except (OSError, ValueError) if flags.plot else OSError as error:  # ValueError: no kind of picture that there is
         raise UserError(str(error).split("] ")[-1]) from None
     shape = {name: value for name, value in vars(flags).items() if value is not None and hasattr(TINY, name)}

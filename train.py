@@ -290,8 +290,8 @@ def flops_per_token(model):
     return 6 * weights + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 # ---- The recipe: what the size decides --------------------------------------------------------------------------
-# The best rate times the width in our sweeps (scaling.md): 2.3 to 2.8 for muon at widths of 128, 192 and 768; 0.33 and
-# 0.27 for adamw at 128 and 192. GPT-3's rates, 6e-4 at a width of 768, are 0.3 to 0.5 over the width to 5,140.
+# The best rate times the width in our sweeps (scaling.md): 1.9 to 2.8 for muon at widths of 32 to 768; 0.33 and 0.27
+# for adamw at 128 and 192. GPT-3's rates, 6e-4 at a width of 768, are 0.3 to 0.5 over the width to 5,140.
 LR_SCALES = {"adamw": 0.3, "muon": 2.5}
 
 def recipe(config, n_params, sequences, lr_scale):

@@ -1,18 +1,20 @@
 """
-Tokens a second of train.py's steps beside nanoGPT's and Hugging Face's Trainer's, by turns in one process.
+Tokens a second of train.py's steps, and of sampling, beside its peers', by turns in one process, on a CPU in float32.
 
-    git clone https://github.com/karpathy/nanoGPT  # and: pip install transformers accelerate
-    python assets/peers.py train tiny --steps=4    # or small --steps=1; --peers=adamw,nanogpt:32 for a choice
-    python assets/peers.py sample small --batch=8  # 500 tokens each
+    git clone https://github.com/karpathy/nanoGPT  # into the folder that holds data/stories
+    pip install transformers accelerate            # for trainer
+    python assets/peers.py train tiny              # or small --steps=1
+    python assets/peers.py sample small --batch=8  # 500 tokens after each prompt
 
-nanogpt:8 is nanoGPT's model and optimizer with micro-batches of 8, +compile after torch.compile. The text is
-data/stories/train.bin; the learning rate, which does not matter here, is 1e-3.
+A peer is adamw or muon (ours), nanogpt (its model, its optimizer, without biases as by its default) or trainer (Hugging
+Face's, with GPT2LMHeadModel), then :8 for micro-batches of 8 sequences, +compile for torch.compile. The batch is the
+recipe's for all, and so is our loader, but for trainer, which has its own. The learning rate, which no speed depends
+on, is 1e-3. Ratios: our tokens/s over theirs, the median of the rounds and the lowest and the highest.
 """
-import argparse, statistics, sys, time
+import argparse, re, statistics, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), "nanoGPT"]
@@ -23,69 +25,63 @@ CPU = torch.device("cpu")
 
 def nanogpt_model(config, bias):
     from model import GPT, GPTConfig
-    return GPT(GPTConfig(config.max_seq_len, config.vocab_size, config.n_layers, config.n_heads, config.d_model, 0.0, bias))
+    return GPT(GPTConfig(block_size=config.max_seq_len, vocab_size=config.vocab_size, n_layer=config.n_layers,
+                         n_head=config.n_heads, n_embd=config.d_model, dropout=0.0, bias=bias))
 
 
-def trainer_of(name, config, sequences, tokens, steps):
-    """A function that takes `steps` steps and returns their seconds."""
-    name, _, compiled = name.partition("+")
-    name, _, micro_batch = name.partition(":")
-    ours = SimpleNamespace(device=CPU, batch_size=None, grad_accum_steps=None)
-    micro_batch = int(micro_batch or train.split_batch(ours, sequences, config.max_seq_len)[0])
-    if name == "trainer":
-        return hugging_face(config, sequences, micro_batch, tokens, steps)
-    s = SimpleNamespace(optimizer=name, weight_decay=0.1, lr=1e-3, device=CPU, dropout=0, seed=1, zero=False,
-                        grad_accum_steps=sequences // micro_batch, autocast=lambda: torch.autocast("cpu", enabled=False))
+def trainer_of(kind, micro_batch, compiled, config, sequences, tokens, steps):
+    """A function that takes `steps` steps of `sequences` sequences and returns their seconds."""
+    if kind == "trainer":
+        return hugging_face(micro_batch, compiled, config, sequences, tokens, steps)
+    s = SimpleNamespace(optimizer=kind, weight_decay=0.1, device=CPU, dropout=0, seed=1, zero=False,
+                        grad_accum_steps=sequences // micro_batch,
+                        autocast=lambda: torch.autocast("cpu", enabled=False))
     scaler, done = torch.amp.GradScaler("cpu", enabled=False), 0
-    if name == "nanogpt":
+    if kind == "nanogpt":
         model = nanogpt_model(config, bias=False)
-        optimizers = [model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")]
+        optimizers = [model.configure_optimizers(s.weight_decay, 1e-3, (0.9, 0.95), "cpu")]
     else:
         model = train.GPT(config)
         optimizers = train.make_optimizers(model, s).values()
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = s.lr
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = 1e-3
     step_model = torch.compile(model, dynamic=False) if compiled else model
-
-    def step():
-        starts = train.window_starts(len(tokens), config.max_seq_len, s.seed, done * sequences, sequences)
-        batch, total = train.read_windows(tokens, starts, config, CPU), 0
-        for i, windows in enumerate(batch.split(micro_batch)):
-            if name == "nanogpt":
-                loss = step_model(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())[1] / s.grad_accum_steps
-                loss.backward()
-                total += loss.detach()
-            else:
-                total += train.micro_step(step_model, windows, s, scaler, done, i)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        model.zero_grad(set_to_none=True)
-        return total.item()
 
     def go():
         nonlocal done
         start = time.perf_counter()
-        for _ in range(steps):
-            step()
-            done += 1
+        for done in range(done + 1, done + 1 + steps):
+            starts = train.window_starts(len(tokens), config.max_seq_len, s.seed, done * sequences, sequences)
+            total = 0
+            for i, windows in enumerate(train.read_windows(tokens, starts, config, CPU).split(micro_batch)):
+                if kind == "nanogpt":
+                    _, loss = step_model(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())
+                    (loss / s.grad_accum_steps).backward()
+                    total += loss.detach() / s.grad_accum_steps
+                else:
+                    total += train.micro_step(step_model, windows, s, scaler, done, i)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+            model.zero_grad(set_to_none=True)
+            total.item()
         return time.perf_counter() - start
     return go
 
 
-def hugging_face(config, sequences, micro_batch, tokens, steps):
+def hugging_face(micro_batch, compiled, config, sequences, tokens, steps):
     from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=config.vocab_size, n_positions=config.max_seq_len, n_embd=config.d_model,
-                                       n_layer=config.n_layers, n_head=config.n_heads, resid_pdrop=0, embd_pdrop=0,
-                                       attn_pdrop=0))
     T, ends = config.max_seq_len, []
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=config.vocab_size, n_positions=T, n_embd=config.d_model,
+                                       n_layer=config.n_layers, n_head=config.n_heads, resid_pdrop=0, embd_pdrop=0,
+                                       attn_pdrop=0, bos_token_id=None, eos_token_id=None))
 
     class Windows(torch.utils.data.Dataset):
         def __len__(self):
             return len(tokens) // T
 
         def __getitem__(self, i):
-            ids = torch.from_numpy(tokens[i * T:(i + 1) * T].astype(np.int64))
+            ids = torch.from_numpy(tokens[i * T:(i + 1) * T].astype("int64"))
             return {"input_ids": ids, "labels": ids}
 
     class Clock(TrainerCallback):
@@ -96,52 +92,66 @@ def hugging_face(config, sequences, micro_batch, tokens, steps):
         ends.clear()
         settings = TrainingArguments("out/peers", max_steps=steps + 1, per_device_train_batch_size=micro_batch,
                                      gradient_accumulation_steps=sequences // micro_batch, learning_rate=1e-3,
-                                     save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True)
+                                     weight_decay=0.1, torch_compile=compiled, save_strategy="no", report_to=[],
+                                     use_cpu=True, disable_tqdm=True)
         Trainer(model, settings, train_dataset=Windows(), callbacks=[Clock()]).train()
         return ends[-1] - ends[0]  # the first step, with the set-up, left out
     return go
 
 
-def sampler_of(name, config, batch):
-    """A function that writes 500 tokens after a prompt of 8, in each of `batch` rows, and returns the seconds."""
-    model = (train.GPT(config) if name == "ours" else nanogpt_model(config, bias=True)).eval()
+def sampler_of(kind, config, batch):
+    """A function that writes 500 tokens after a prompt of 8 in each of `batch` rows and returns the seconds."""
+    model = (train.GPT(config) if kind == "ours" else nanogpt_model(config, bias=True)).eval()
 
     @torch.no_grad()
     def go():
         start = time.perf_counter()
-        prompts = torch.randint(config.vocab_size, (batch, 8))
-        list(model.generate(prompts, 500)) if name == "ours" else model.generate(prompts, 500, temperature=0.8)
+        prompts = torch.randint(config.vocab_size - 1, (batch, 8))
+        list(model.generate(prompts, 500)) if kind == "ours" else model.generate(prompts, 500, temperature=0.8)
         return time.perf_counter() - start
     return go
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("what", choices=("train", "sample"))
-parser.add_argument("size", choices=train.SIZES)
-parser.add_argument("--rounds", type=int, default=5)
-parser.add_argument("--steps", type=int, default=4, help="of training, a round")
-parser.add_argument("--batch", type=int, default=1, help="prompts sampled from at once")
-parser.add_argument("--peers", help="by default ours with both optimizers and nanoGPT in its own way and in ours")
-flags = parser.parse_args()
-config, sequences = train.SIZES[flags.size], train.SEQUENCES[flags.size]
-if flags.what == "train":
-    data = np.memmap("data/stories/train.bin", "<u2", mode="r")
-    ours = train.split_batch(SimpleNamespace(device=CPU, batch_size=None, grad_accum_steps=None), sequences, config.max_seq_len)[0]
-    names = (flags.peers or f"adamw,muon,nanogpt:{sequences},nanogpt:{ours}").split(",")
-    runs = {name: trainer_of(name, config, sequences, data, flags.steps) for name in names}
-    work = flags.steps * sequences * config.max_seq_len
-else:
-    runs = {name: sampler_of(name, config, flags.batch) for name in ("ours", "nanogpt")}
-    work = 500 * flags.batch
-if flags.what == "train":
-    for go in runs.values():
-        go()  # warm: compiled, and its memory taken
-speeds = {name: [] for name in runs}
-for i in range(flags.rounds):
-    for name, go in runs.items():
-        speeds[name].append(work / go())
-    print(f"round {i + 1}: " + ", ".join(f"{name} {of[-1]:,.0f}" for name, of in speeds.items()) + " tokens/s", flush=True)
-for peer in (name for name in speeds if name.startswith(("nanogpt", "trainer"))):
-    for name in (name for name in speeds if name.startswith(("adamw", "muon", "ours"))):
-        ratios = [a / b for a, b in zip(speeds[name], speeds[peer])]
-        print(f"{name} over {peer}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "sample"))
+    parser.add_argument("size", choices=train.SIZES)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="of training, a round")
+    parser.add_argument("--batch", type=int, default=1, help="prompts sampled from at once")
+    parser.add_argument("--peers", help="to train, with commas; None: ours, nanogpt with one micro-batch and with ours")
+    flags = parser.parse_args()
+    config, sequences = train.SIZES[flags.size], train.SEQUENCES[flags.size]
+    runs, speeds = {}, {}
+    if flags.what == "train":
+        s = SimpleNamespace(data_dir="data", dataset="stories", device=CPU, batch_size=None, grad_accum_steps=None)
+        tokens, work = train.load_data(s)[2], flags.steps * sequences * config.max_seq_len
+        ours = train.split_batch(s, sequences, config.max_seq_len)[0]
+        for name in (flags.peers or f"adamw,muon,nanogpt:{sequences},nanogpt:{ours}").split(","):
+            found = re.fullmatch(r"(adamw|muon|nanogpt|trainer)(?::(\d+))?(\+compile)?", name)
+            micro_batch = int(found[2] or ours) if found else 0
+            if not micro_batch or sequences % micro_batch:
+                raise train.UserError(f"peers={name}: adamw, muon, nanogpt or trainer, then a divisor of {sequences} "
+                                      f"as in :{ours}, then +compile or nothing")
+            runs[name] = trainer_of(found[1], micro_batch, bool(found[3]), config, sequences, tokens, flags.steps)
+            runs[name]()  # warm: compiled, and its memory taken
+    else:
+        if config.max_seq_len < 508:
+            raise train.UserError(f"{flags.size}'s context of {config.max_seq_len} is short of 508 tokens: take small")
+        runs, work = {kind: sampler_of(kind, config, flags.batch) for kind in ("ours", "nanogpt")}, 500 * flags.batch
+    for i in range(flags.rounds):
+        for name, go in runs.items():
+            speeds.setdefault(name, []).append(work / go())
+        told = ", ".join(f"{name} {of[-1]:,.0f}" for name, of in speeds.items())
+        print(f"round {i + 1}: {told} tokens/s", flush=True)
+    for peer in (name for name in speeds if name.startswith(("nanogpt", "trainer"))):
+        for name in (name for name in speeds if not name.startswith(("nanogpt", "trainer"))):
+            ratios = [a / b for a, b in zip(speeds[name], speeds[peer])]
+            print(f"{name} over {peer}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (train.UserError, ImportError) as error:  # nanoGPT's model, or transformers, is not here
+        sys.exit(f"error: {error}")
