@@ -2664,9 +2664,24 @@ def test_scaling_md_and_gpt_py_agree_on_every_number_that_both_give():
     assert agreed >= 15
 
 
+def test_each_loss_on_scaling_md_is_the_last_of_its_log_in_assets():
+    """The table of the experiment: a row's size, steps and peak rate name its log."""
+    found = 0
+    for line in (HERE / "scaling.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != 9 or not re.fullmatch(r"\d\.\d+e-\d", cells[2]):
+            continue
+        logs = (HERE / "assets" / "scaling").glob(f"{cells[0].split(',')[0]}-{cells[1]}*.csv")
+        ends = [list(csv.DictReader(log.read_text().splitlines()))[-1] for log in logs]
+        ends = [(f"{float(end['val_loss']):.3f}", f"{float(end['bpb']):.3f}", f"{int(end['tokens']) / 1e6:.2f} M") for end in ends]
+        assert (cells[6], cells[7], cells[3]) in ends, line
+        found += 1
+    assert found >= 10
+
+
 def test_the_fit_on_scaling_md_is_what_gpt_py_makes_of_the_logs_in_assets():
     logs = sorted((HERE / "assets" / "scaling").glob("fit-*.csv"))
-    predicted = [HERE / "assets" / "scaling" / "tiny-128-muon.csv"]
+    predicted = [HERE / "assets" / "scaling" / f"{name}.csv" for name in ("tiny-128-muon", "tiny-256", "tiny-512", "small-256")]
     page = (HERE / "scaling.md").read_text(encoding="utf-8")
     assert len(logs) >= 12 and gpt.describe_fit(logs, predicted) in page
 
