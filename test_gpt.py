@@ -2681,7 +2681,8 @@ def test_each_loss_on_scaling_md_is_the_last_of_its_log_in_assets():
 
 def test_the_fit_on_scaling_md_is_what_gpt_py_makes_of_the_logs_in_assets():
     logs = sorted((HERE / "assets" / "scaling").glob("fit-*.csv"))
-    predicted = [HERE / "assets" / "scaling" / f"{name}.csv" for name in ("tiny-128-muon", "tiny-256", "tiny-512", "small-256")]
+    predicted = [HERE / "assets" / "scaling" / f"{name}.csv" for name in
+                 "tiny-128-muon tiny-256 tiny-512 small-256 toy-2329".split()]
     page = (HERE / "scaling.md").read_text(encoding="utf-8")
     assert len(logs) >= 12 and gpt.describe_fit(logs, predicted) in page
 
