@@ -2665,15 +2665,18 @@ def test_scaling_md_and_gpt_py_agree_on_every_number_that_both_give():
 
 
 def test_each_loss_on_scaling_md_is_the_last_of_its_log_in_assets():
-    """The table of the experiment: a row's size, steps and peak rate name its log."""
+    """The table of the experiment: a row's size and steps name its logs, its rate and its ends tell which it is."""
     found = 0
     for line in (HERE / "scaling.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) != 9 or not re.fullmatch(r"\d\.\d+e-\d", cells[2]):
             continue
-        logs = (HERE / "assets" / "scaling").glob(f"{cells[0].split(',')[0]}-{cells[1]}*.csv")
-        ends = [list(csv.DictReader(log.read_text().splitlines()))[-1] for log in logs]
-        ends = [(f"{float(end['val_loss']):.3f}", f"{float(end['bpb']):.3f}", f"{int(end['tokens']) / 1e6:.2f} M") for end in ends]
+        ends = []
+        for path in (HERE / "assets" / "scaling").glob(f"{cells[0].split(',')[0]}-{cells[1]}*.csv"):
+            log = list(csv.DictReader(path.read_text().splitlines()))
+            end, warmup = log[-1], min(500, int(log[-1]["step"]) // 10)
+            if float(log[1]["lr"]) * warmup == pytest.approx(float(cells[2]), rel=0.005):  # log[1]: the first step
+                ends.append((f"{float(end['val_loss']):.3f}", f"{float(end['bpb']):.3f}", f"{int(end['tokens']) / 1e6:.2f} M"))
         assert (cells[6], cells[7], cells[3]) in ends, line
         found += 1
     assert found >= 10
