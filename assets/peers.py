@@ -33,38 +33,37 @@ def trainer_of(kind, micro_batch, compiled, config, sequences, tokens, steps):
     """A function that takes `steps` steps of `sequences` sequences and returns their seconds."""
     if kind == "trainer":
         return hugging_face(micro_batch, compiled, config, sequences, tokens, steps)
-    s = SimpleNamespace(optimizer=kind, weight_decay=0.1, device=CPU, dropout=0, seed=1, zero=False,
-                        grad_accum_steps=sequences // micro_batch,
-                        autocast=lambda: torch.autocast("cpu", enabled=False))
-    scaler, done = torch.amp.GradScaler("cpu", enabled=False), 0
+    done, n = 0, sequences // micro_batch
     if kind == "nanogpt":
         model = nanogpt_model(config, bias=False)
-        optimizers = [model.configure_optimizers(s.weight_decay, 1e-3, (0.9, 0.95), "cpu")]
+        optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
     else:
         model = train.GPT(config)
-        optimizers = train.make_optimizers(model, s).values()
-    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["lr"] = 1e-3
-    step_model = torch.compile(model, dynamic=False) if compiled else model
+        s = SimpleNamespace(optimizer=kind, weight_decay=0.1, dtype="float32", dropout=0, seed=1,
+                            batch_size=micro_batch, grad_clip=1.0)
+        learner = train.Learner(model, s, CPU)
+    net = torch.compile(model, dynamic=False) if compiled else model
+    if kind != "nanogpt":
+        learner.net = net
+
+    def nanogpt_step(windows):
+        total = 0
+        for part in windows.split(micro_batch):
+            _, loss = net(part[:, :-1].contiguous(), part[:, 1:].contiguous())
+            (loss / n).backward()
+            total += loss.detach() / n
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        model.zero_grad(set_to_none=True)
+        total.item()
 
     def go():
         nonlocal done
         start = time.perf_counter()
         for done in range(done + 1, done + 1 + steps):
-            starts = train.window_starts(len(tokens), config.max_seq_len, s.seed, done * sequences, sequences)
-            total = 0
-            for i, windows in enumerate(train.read_windows(tokens, starts, config, CPU).split(micro_batch)):
-                if kind == "nanogpt":
-                    _, loss = step_model(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())
-                    (loss / s.grad_accum_steps).backward()
-                    total += loss.detach() / s.grad_accum_steps
-                else:
-                    total += train.micro_step(step_model, windows, s, scaler, done, i)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            model.zero_grad(set_to_none=True)
-            total.item()
+            starts = train.window_starts(len(tokens), config.max_seq_len, 1, done * sequences, sequences)
+            windows = train.read_windows(tokens, starts, config.max_seq_len, CPU)
+            nanogpt_step(windows) if kind == "nanogpt" else learner.step(windows, done, 1e-3)
         return time.perf_counter() - start
     return go
 
@@ -124,9 +123,8 @@ def main():
     config, sequences = train.SIZES[flags.size], train.SEQUENCES[flags.size]
     runs, speeds = {}, {}
     if flags.what == "train":
-        s = SimpleNamespace(data_dir="data", dataset="stories", device=CPU, batch_size=None, grad_accum_steps=None)
-        tokens, work = train.load_data(s)[2], flags.steps * sequences * config.max_seq_len
-        ours = train.split_batch(s, sequences, config.max_seq_len)[0]
+        tokens = train.load_data(SimpleNamespace(data_dir="data", dataset="stories"))[2]
+        work, ours = flags.steps * sequences * config.max_seq_len, 2048 // config.max_seq_len
         for name in (flags.peers or f"adamw,muon,nanogpt:{sequences},nanogpt:{ours}").split(","):
             found = re.fullmatch(r"(adamw|muon|nanogpt|trainer)(?::(\d+))?(\+compile)?", name)
             micro_batch = int(found[2] or ours) if found else 0
