@@ -23,6 +23,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
+class UserError(ValueError):
+    """A mistake in the settings or the files. Its one line says what is wrong and what to do."""
+    def _render_traceback_(self):  # IPython and Jupyter show this instead of a traceback
+        return [f"error: {self}"]
+
 # ---- Settings. None: the size or the machine decides, and the run prints what it decided -------
 size = "tiny"            # toy, tiny, small or medium
 dataset = "python"       # the folder in data_dir that prepare.py wrote
@@ -58,11 +63,6 @@ device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32 (TF32 on a GPU), bfloat16 or float16; None: what suits the device
 compile = None           # torch.compile; None: on GPUs of 2020 or later
 grad_checkpoint = False  # recompute activations in the backward pass: less memory, a fifth slower
-
-class UserError(ValueError):
-    """A mistake in the settings or the files. Its one line says what is wrong and what to do."""
-    def _render_traceback_(self):  # IPython and Jupyter show this instead of a traceback
-        return [f"error: {self}"]
 
 # ---- Sizes: one architecture, four shapes ------------------------------------------------------
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class GPT(nn.Module):
         context, n_cached = ids[:, -c.max_seq_len:], 0
         for _ in range(max_new_tokens):
             if context.size(1) > c.max_seq_len:
-                context, n_cached = context[:, -(c.max_seq_len // 2):], 0
+                context, n_cached = context[:, -c.max_seq_len // 2:], 0
             logits = self(context[:, n_cached:], cache=cache, start=n_cached)[:, -1]
             n_cached = context.size(1)
             token = choose_token(logits, temperature, top_k, top_p, generator)    # (B,)
@@ -184,7 +184,7 @@ class GPT(nn.Module):
 
 def choose_token(logits, temperature, top_k, top_p, generator):
     """Draw one token per row: logits (B, vocab_size) -> (B,)."""
-    if temperature == 0:
+    if temperature < 1e-6:
         return logits.argmax(-1)
     probs, token_ids = (logits.float() / temperature).softmax(-1).sort(descending=True)
     if top_k is not None:
@@ -243,8 +243,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(x):
     """Matrices (n, rows, columns) whose singular values five rounds move near 1 (Newton-Schulz)."""
     tall = x.size(1) > x.size(2)
-    x = x.mT if tall else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = (x.mT if tall else x) / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):  # x = 3.4445 x + (2.0315 (x x^T)^2 - 4.7750 x x^T) x
         square = x @ x.mT
         polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
@@ -274,7 +273,7 @@ def load_data(s):
                         f"--dataset={s.dataset}, and for your own text --input=FILE") from None
     if hasattr(mmap, "MADV_RANDOM"):  # no reading ahead: 20 times faster if the file exceeds memory
         train.base.madvise(mmap.MADV_RANDOM)
-    return meta, tokenizer, train, val
+    return meta, tokenizer, train, val[:s.eval_tokens or None]
 
 @functools.lru_cache(maxsize=2)
 def epoch_starts(n_tokens, T, seed, epoch):
@@ -300,7 +299,7 @@ def read_windows(tokens, starts, T, device):
 # ---- Checkpoints: ckpt.pt to resume from, ckpt_prev.pt the one before, best.pt to sample from --
 def save_checkpoint(path, checkpoint):
     """Write a new file, flush it, rename it: a kill at any moment leaves a whole checkpoint."""
-    new = path.with_suffix(f".{os.getpid()}.tmp")
+    new = path.with_suffix(f".{os.getpid()}.pt.tmp")
     with open(new, "wb") as file:
         torch.save(checkpoint, file)
         file.flush()
@@ -318,16 +317,16 @@ def load_checkpoint(path):
         checkpoint = torch.load(path, "cpu", weights_only=True)  # runs no code
         checkpoint["tokenizer"]  # other projects' checkpoints have none
         return checkpoint
-    except (OSError, MemoryError):
+    except OSError:
         raise
     except Exception as e:  # a damaged file makes torch and zipfile raise a dozen kinds
         raise UserError(f"{path} is damaged, or not a checkpoint of train.py ({e!r:.60})") from None
 
 def newest_checkpoint(folder):
     """The path of the newest whole checkpoint in a run's folder; None where there is no run yet."""
-    for old in folder.glob("*.tmp"):  # a killed save
+    for old in folder.glob("*.pt.tmp"):  # a killed save
         old.unlink()
-    for path in sorted(folder.glob("ckpt*.pt")):  # ckpt.pt comes before ckpt_prev.pt
+    for path in filter(Path.exists, (folder / "ckpt.pt", folder / "ckpt_prev.pt")):
         try:
             load_checkpoint(path)
             return path
@@ -350,7 +349,7 @@ LOCAL_RANK = int(os.getenv("LOCAL_RANK", 0))  # and which on this machine
 def say(text):
     """Print, in the first process. Neither a closed pipe nor a strange character ends a run."""
     if RANK == 0:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
@@ -383,7 +382,7 @@ def choose_device(name):
         name = torch.accelerator.current_accelerator().type
     try:
         device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else name or "cpu")
-        torch.zeros(1, device=device).add(1).item()  # some builds have no kernels for an old GPU
+        torch.ones(1, device=device).item()  # some builds have no kernels for an old GPU
     except Exception as error:
         raise UserError(f"device {name} cannot be used here ({error!r:.80})") from None
     if device.type != "cuda":
@@ -448,7 +447,7 @@ class Learner:
         whether any process wants to leave. The GPU is waited for once, before the weights move."""
         loss = self.add_gradients(windows, step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.s.grad_clip or math.inf)
-        numbers = torch.stack((loss, norm, norm.new_tensor(leave))) / WORLD_SIZE
+        numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE
         if WORLD_SIZE > 1:
             dist.all_reduce(numbers)
         loss, norm, leave = numbers.tolist()  # waits for the GPU; leave: the share that wants to
@@ -458,13 +457,13 @@ class Learner:
                     for group in optimizer.param_groups:
                         group["lr"] = lr
                     optimizer.step()
-            self.loss_scale *= 2 if step % 2000 == 1999 else 1  # now and then, try a larger one
+            self.loss_scale *= 2 if self.s.dtype == "float16" and step % 2000 == 1999 else 1
         else:  # skip the step: float16 overflowed, or the learning rate is too high
             self.loss_scale /= 2
         self.model.zero_grad()
         return loss, norm, leave > 0
 
-def rehearse(learner, windows):
+def rehearse(learner, windows, start):
     """Try real micro-batches: find a batch_size that fits in every process, compile, distribute."""
     s = learner.s
     while True:
@@ -482,11 +481,12 @@ def rehearse(learner, windows):
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
+        learner.load(start)  # the failed try may have made half of the moments
     if s.compile:
         say("compile    torch.compile takes up to a minute")
         try:
             learner.net = torch.compile(learner.model)
-            learner.add_gradients(windows[:s.batch_size], 0)  # compiles now
+            learner.add_gradients(windows, 0)  # compiles now, also for a smaller last micro-batch
         except Exception as error:  # no C compiler, no Triton, a card that Triton does not know
             learner.net = learner.model
             say(f"warning: torch.compile failed, training continues without it ({error!r:.99})")
@@ -546,7 +546,6 @@ def train(**overrides):
     default = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
     s.batch_size = min(share, s.batch_size or default)
     tokens = sequences * T  # per step
-    val_data = val_data[:s.eval_tokens or None]
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
         raise UserError(f"{s.dataset} lacks a window of {T + 1:,} tokens: lower max_seq_len")
@@ -578,16 +577,17 @@ def train(**overrides):
         return read_windows(train_data, starts, T, device)
 
     # A rehearsal: which micro-batch fits, does the model compile? It moves the weights.
-    rehearse(learner, read_step(0))
+    rehearse(learner, read_step(0), start)
 
     # The plan: how long to train, at what learning rate, how often to evaluate.
     min_interval = math.ceil(10 * n_eval / sequences / 3)  # windows cost a third: a tenth of all
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]
     elif s.minutes:
-        tick = time.perf_counter()
-        learner.step(read_step(0), 0, 0.0)
-        step_time = time.perf_counter() - tick
+        for _ in range(2):  # the first one still warms up
+            tick = time.perf_counter()
+            learner.step(read_step(0), 0, 0.0)
+            step_time = time.perf_counter() - tick
         evaluate(learner, val_data, s.batch_size)  # one micro-batch of the n_eval windows
         eval_time = (time.perf_counter() - tick - step_time) * n_eval / s.batch_size
         left = 60 * s.minutes - (time.monotonic() - started) - 2 * eval_time  # the first, the last
@@ -640,7 +640,7 @@ def train(**overrides):
         loss = evaluate(learner, val_data, n_eval)
         bpb = loss / math.log(2) * n_eval * T / n_bytes
         rows[-1] |= {"val_loss": loss, "bpb": bpb}
-        say(f"eval: val loss {loss:.4f} nats per token, {bpb:.4f} bits per byte; best {best:.4f}")
+        say(f"eval: val loss {loss:.4f} nats per token (was {best:.4f}), {bpb:.4f} bits per byte")
         if not math.isfinite(loss):
             raise UserError(f"the weights are broken: set a lower lr than {s.lr:.1e}")
         if step:  # 100 tokens of a new document; the last may hold half a character
@@ -667,7 +667,7 @@ def train(**overrides):
             step += 1
             seconds = time.perf_counter() - tick
             n_skipped = 0 if math.isfinite(norm) else n_skipped + 1
-            if n_skipped:  # up to 16 times: float16's scale of 65,536 may be halving
+            if n_skipped:  # some 16 times, float16's loss scale may be halving
                 say(f"warning: gradient norm {norm} at lr {lr:.2e}: step {step:,} is skipped")
             if n_skipped == 20:
                 raise UserError(f"20 steps in a row were skipped: set a lower lr than {s.lr:.1e}")
@@ -687,7 +687,7 @@ def train(**overrides):
             # Once in a while, an eval, a sample and a checkpoint; before leaving, a checkpoint.
             if due:
                 look()
-            elif leave and not n_skipped:  # after a skipped step the weights may be broken
+            elif leave:
                 save("ckpt.pt")
 
     # Why it ended, and the latest value in each column of the log.

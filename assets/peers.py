@@ -123,7 +123,7 @@ def main():
     config, sequences = train.SIZES[flags.size], train.SEQUENCES[flags.size]
     runs, speeds = {}, {}
     if flags.what == "train":
-        tokens = train.load_data(SimpleNamespace(data_dir="data", dataset="stories"))[2]
+        tokens = train.load_data(SimpleNamespace(data_dir="data", dataset="stories", eval_tokens=0))[2]
         work, ours = flags.steps * sequences * config.max_seq_len, 2048 // config.max_seq_len
         for name in (flags.peers or f"adamw,muon,nanogpt:{sequences},nanogpt:{ours}").split(","):
             found = re.fullmatch(r"(adamw|muon|nanogpt|trainer)(?::(\d+))?(\+compile)?", name)
