@@ -46,7 +46,7 @@ tie_weights = True       # the output layer shares the token embedding's weights
 optimizer = "muon"       # muon (with AdamW for embeddings and biases), or adamw for everything
 lr = None                # peak learning rate; None: 2.5 / d_model for muon, 0.3 / d_model for adamw
 batch_size = None        # sequences on the device at once (a micro-batch)
-grad_accum_steps = None  # micro-batches in a step; None: as many as make the size's batch
+grad_accum_steps = None  # micro-batches in a step; None: enough for SEQUENCES[size], below
 max_steps = None         # optimizer steps; None: 20 tokens per parameter
 minutes = None           # instead of max_steps: fit the whole schedule into this time
 warmup_steps = None      # linear warm-up; None: 500, at most a tenth of the run
@@ -57,7 +57,7 @@ seed = 1337              # of the initial weights, the order of the data, dropou
 eval_interval = None     # steps between evals, each with a sample and a checkpoint
 eval_tokens = 262_144    # validation tokens in an eval, always the same ones; 0: all
 log_interval = 10        # steps between printed lines
-stop_after = None        # minutes after which to save and leave: a little less than your session
+stop_after = None        # save and leave after so many minutes, before Colab or a cluster ends it
 
 device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32 (TF32 on a GPU), bfloat16 or float16; None: what suits the device
@@ -101,7 +101,7 @@ class Attention(nn.Module):
         if cache is not None:
             # A view of generate's cache, (2, B, n_heads, end, head_dim): x is its last T positions.
             cache[..., -T:, :] = torch.stack((k, v))
-            k, v = cache  # T is 1 then, or all: a single new token may look at everything
+            k, v = cache  # T is the whole prompt, or 1: one new token may look at all of them
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
@@ -138,7 +138,7 @@ class GPT(nn.Module):
         if config.tie_weights:
             self.head.weight = self.tok_emb.weight
 
-        # GPT-2's initial weights: smaller in a block's two layers whose output is added to x.
+        # GPT-2's initial weights: std 0.02, less in the two layers of a block that add to x.
         for name, p in self.named_parameters():
             if p.dim() == 2:
                 adds = name.endswith(("attn.proj.weight", "mlp.2.weight"))
@@ -148,7 +148,7 @@ class GPT(nn.Module):
 
     def forward(self, ids, targets=None, cache=None, start=0):
         """ids (B, T) -> logits (B, T, vocab_size); with targets (B, T), the loss in nats per token.
-        With generate's cache: the first ids or one id at `start` -> last logits, (B, 1, ...)."""
+        With a cache, ids is the prompt or one token at `start`: the last's logits, (B, 1, ...)."""
         end = start + ids.size(1)
         assert end <= self.config.max_seq_len, f"{end} tokens do not fit {self.config}"
         positions = torch.arange(start, end, device=ids.device)
@@ -171,11 +171,11 @@ class GPT(nn.Module):
         c = self.config
         generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
         shape = c.n_layers, 2, len(ids), c.n_heads, c.max_seq_len, c.d_model // c.n_heads
-        cache = self.head.weight.new_empty(shape)  # keys and values: a new token costs 1 position
+        cache = self.head.weight.new_empty(shape)  # (layer, k or v, B, head, position, head_dim)
         context, n_cached = ids[:, -c.max_seq_len:], 0
         for _ in range(max_new_tokens):
             if context.size(1) > c.max_seq_len:
-                context, n_cached = context[:, -c.max_seq_len // 2:], 0
+                context, n_cached = context[:, -max(1, c.max_seq_len // 2):], 0
             logits = self(context[:, n_cached:], cache=cache, start=n_cached)[:, -1]
             n_cached = context.size(1)
             token = choose_token(logits, temperature, top_k, top_p, generator)    # (B,)
@@ -190,7 +190,7 @@ def choose_token(logits, temperature, top_k, top_p, generator):
     if top_k is not None:
         probs[:, top_k:] = 0
     if top_p is not None:
-        probs[probs.cumsum(-1) - probs >= top_p] = 0  # those before it hold top_p already
+        probs[probs.cumsum(-1) - probs >= top_p] = 0  # the likelier ones hold top_p
     return token_ids.gather(-1, torch.multinomial(probs, 1, generator=generator))[:, 0]
 
 # ---- The recipe: learning rate, number of steps, optimizer ---------------------------------------
@@ -212,7 +212,7 @@ def lr_at(step, s):
     return s.lr * (0.55 + 0.45 * math.cos(math.pi * progress))
 
 def flops_per_token(model):
-    """6 per weight (2 forward, 4 backward) but input embeddings, and attention (PaLM, app. B)."""
+    """6 per weight except input embeddings (2 forward, 4 backward) plus attention (PaLM, B)."""
     c = model.config
     weights = count(model.blocks) + count(model.ln_f) + count(model.head)
     return 6 * weights + 12 * c.n_layers * c.d_model * c.max_seq_len
@@ -220,9 +220,9 @@ def flops_per_token(model):
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024; the constants are theirs). Each matrix moves by its momentum made
     orthogonal: all singular values become about 1, so rare directions move as far as common ones.
-    0.2: steps as large as AdamW's (Liu et al. 2025). A GPU takes matrices of one shape at once."""
+    The factor 0.2 makes the steps as large as AdamW's (Liu et al. 2025)."""
     def __init__(self, matrices, weight_decay):
-        shapes = dict.fromkeys(p.shape for p in matrices)  # each once, in order
+        shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape: one batched product
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
         super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay})
         for p in matrices:
@@ -236,16 +236,16 @@ class Muon(torch.optim.Optimizer):
             momenta = [self.state[p]["momentum"] for p in matrices]
             torch._foreach_lerp_(momenta, grads, 0.05)           # m = 0.95 m + 0.05 g
             updates = torch._foreach_lerp(grads, momenta, 0.95)  # Nesterov's: 0.05 g + 0.95 m
-            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # from autocast's dtype
+            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # step() runs under autocast
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
-            torch._foreach_add_(matrices, x.unbind(), alpha=-0.2 * lr * max(x.shape[1:]) ** 0.5)
+            torch._foreach_add_(matrices, x.unbind(), alpha=-0.2 * lr * max(x[0].shape) ** 0.5)
 
 def orthogonal(x):
-    """Matrices (n, rows, columns) whose singular values five rounds move near 1 (Newton-Schulz)."""
+    """Bring singular values of matrices x (n, rows, columns) near 1: Newton-Schulz, five rounds."""
     tall = x.size(1) > x.size(2)
     x = (x.mT if tall else x) / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):  # x = 3.4445 x + (2.0315 (x x^T)^2 - 4.7750 x x^T) x
-        square = x @ x.mT
+    for _ in range(5):
+        square = x @ x.mT  # polynomial: 2.0315 square^2 - 4.7750 square. x: 3.4445 x + polynomial x
         polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
         x = torch.baddbmm(x, polynomial, x, beta=3.4445)
     return (x.mT if tall else x).contiguous()
@@ -275,22 +275,22 @@ def load_data(s):
         train.base.madvise(mmap.MADV_RANDOM)
     return meta, tokenizer, train, val[:s.eval_tokens or None]
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(2)
 def epoch_starts(n_tokens, T, seed, epoch):
-    """Where an epoch's windows start, shuffled. They tile the tokens, end joined to start."""
+    """Where an epoch's windows start, shuffled: end to end from a random offset, round the end."""
     rng = np.random.RandomState([seed, epoch])  # its numbers are the same in every version of numpy
-    offset = rng.randint(n_tokens, dtype=np.int64)
+    offset = rng.randint(n_tokens, dtype="int64")
     return offset + T * rng.permutation(n_tokens // T)
 
-def window_starts(n_tokens, T, seed, first, count):
-    """The starts of windows first, first + 1, ... of endless epochs: `count` numbers. It depends on
-    nothing else, so a resumed run and any split of a batch read the same windows."""
+def window_starts(n_tokens, T, seed, first, n_starts):
+    """Where n_starts windows start, from number `first` on, epoch after epoch. Only the arguments
+    decide, so a resumed run and any split of a batch read the same windows."""
     n = n_tokens // T  # windows in an epoch
-    return [epoch_starts(n_tokens, T, seed, i // n)[i % n] for i in range(first, first + count)]
+    return [epoch_starts(n_tokens, T, seed, i // n)[i % n] for i in range(first, first + n_starts)]
 
 def read_windows(tokens, starts, T, device):
-    """Windows of T + 1 tokens, inputs and targets in one: (len(starts), T + 1) on the device."""
-    ids = tokens[np.add.outer(starts, np.arange(T + 1)) % len(tokens)].astype(np.int64)
+    """Windows of T + 1 tokens, inputs and targets together: (len(starts), T + 1) on the device."""
+    ids = tokens[np.add.outer(starts, np.arange(T + 1)) % len(tokens)].astype("int64")
     windows = torch.from_numpy(ids)
     if device.type == "cuda":  # a copy from pinned memory does not wait for the GPU
         return windows.pin_memory().to(device, non_blocking=True)
@@ -309,7 +309,7 @@ def save_checkpoint(path, checkpoint):
     new.replace(path)
 
 def load_checkpoint(path):
-    """The dict in a .pt file or a run's best.pt, tensors on the CPU. UserError: it is damaged."""
+    """The dict in a .pt file or a run's best.pt, on the CPU. Raises UserError if it is damaged."""
     path = Path(path, "best.pt") if os.path.isdir(path) else path
     try:
         if zipfile.ZipFile(path).testzip():  # a .pt file is a zip; torch.load skips its checksums
@@ -330,9 +330,10 @@ def newest_checkpoint(folder):
         try:
             load_checkpoint(path)
             return path
-        except UserError as error:  # moved, or the next save would make it ckpt_prev.pt
-            say(f"warning: {error}; kept as {path.replace(f'{path}.damaged')}")
-    if any(folder.glob("*.pt*")):
+        except UserError as error:
+            kept = path.replace(f"{path}.damaged")  # else the next save makes it ckpt_prev.pt
+            say(f"warning: {error}; kept as {kept}")
+    if any(folder.glob("*.pt*")):  # best.pt alone, or damaged ones
         raise UserError(f"{folder} holds a run that cannot be resumed: set another out_dir")
 
 def write_log(path, rows):
@@ -349,7 +350,7 @@ LOCAL_RANK = int(os.getenv("LOCAL_RANK", 0))  # and which on this machine
 def say(text):
     """Print, in the first process. Neither a closed pipe nor a strange character ends a run."""
     if RANK == 0:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError):
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
@@ -368,12 +369,12 @@ def catch_signals():
         signals.append(signal.Signals(number).name)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
 
-    with contextlib.ExitStack() as handlers:  # puts the old ones back
+    with contextlib.ExitStack() as handlers:
         for number in signal.valid_signals() & {1, 2, 15}:  # SIGHUP (not on Windows), INT, TERM
             with contextlib.suppress(ValueError):  # only a main thread can catch signals
                 if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                     old = signal.signal(number, catch)
-                    handlers.callback(signal.signal, number, old)
+                    handlers.callback(signal.signal, number, old)  # on exit, put it back
         yield signals
 
 def choose_device(name):
@@ -381,7 +382,7 @@ def choose_device(name):
     if name is None and torch.accelerator.is_available():
         name = torch.accelerator.current_accelerator().type
     try:
-        device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else name or "cpu")
+        device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else (name or "cpu"))
         torch.ones(1, device=device).item()  # some builds have no kernels for an old GPU
     except Exception as error:
         raise UserError(f"device {name} cannot be used here ({error!r:.80})") from None
@@ -389,10 +390,10 @@ def choose_device(name):
         return device, f"{torch.get_num_threads()} threads", "float32", 2048  # fits a CPU's cache
     torch.cuda.set_device(device)
     torch.set_float32_matmul_precision("high")  # float32 products in TF32
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it prepares anew for each length in generate
+    torch.backends.cuda.enable_cudnn_sdp(False)  # set up anew for each length: slow in generate
     card = torch.cuda.get_device_properties(device)
     best_dtype = "bfloat16" if card.major >= 8 else "float16"  # from Ampere, 2020, on
-    return device, card.name, best_dtype, (65_536 if card.total_memory > 39e9 else 16_384)
+    return device, card.name, best_dtype, 65_536 if card.total_memory > 39e9 else 16_384
 
 # ---- One step ----------------------------------------------------------------------------------
 class Learner:
@@ -417,7 +418,7 @@ class Learner:
 
     def load(self, state):
         self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
             optimizer.load_state_dict(saved)
         self.loss_scale = state["loss_scale"]
 
@@ -431,8 +432,8 @@ class Learner:
         for i, micro_batch in enumerate(micro_batches, 1):
             if s.dropout:  # a seed for each micro-batch, so there is no generator's state to save
                 number = (step * WORLD_SIZE + RANK) * len(micro_batches) + i
-                torch.manual_seed(s.seed + 7919 * number)  # a prime: near seeds share no mask
-            if WORLD_SIZE > 1:  # the processes average their gradients once a step
+                torch.manual_seed(s.seed + 7919 * number)  # 7919 apart: seeds 1, 2 share no mask
+            if WORLD_SIZE > 1:  # for DDP: average the gradients of the processes once a step
                 self.net.require_backward_grad_sync = i == len(micro_batches)
             with self.autocast:
                 part = self.net(micro_batch[:, :-1], micro_batch[:, 1:])
@@ -450,7 +451,7 @@ class Learner:
         numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE
         if WORLD_SIZE > 1:
             dist.all_reduce(numbers)
-        loss, norm, leave = numbers.tolist()  # waits for the GPU; leave: the share that wants to
+        loss, norm, leaving = numbers.tolist()  # waits for the GPU; leaving: a share of all
         if math.isfinite(norm):
             with self.autocast:  # for Muon's products
                 for optimizer in self.optimizers:
@@ -461,10 +462,10 @@ class Learner:
         else:  # skip the step: float16 overflowed, or the learning rate is too high
             self.loss_scale /= 2
         self.model.zero_grad()
-        return loss, norm, leave > 0
+        return loss, norm, leaving > 0
 
-def rehearse(learner, windows, start):
-    """Try real micro-batches: find a batch_size that fits in every process, compile, distribute."""
+def rehearse(learner, windows, initial):
+    """Try micro-batches until one fits, compile, distribute. Then load the true weights again."""
     s = learner.s
     while True:
         fits = False
@@ -474,19 +475,18 @@ def rehearse(learner, windows, start):
                 for optimizer in learner.optimizers:
                     optimizer.step()
             fits = True
-        gc.collect()  # what a failed try leaves
         if all(gather(fits)):
             break
         say(f"memory     batch_size={s.batch_size} does not fit")
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
-        learner.load(start)  # the failed try may have made half of the moments
+        learner.load(copy.deepcopy(initial))  # drops the moments that the failed try has made
     if s.compile:
         say("compile    torch.compile takes up to a minute")
         try:
             learner.net = torch.compile(learner.model)
-            learner.add_gradients(windows, 0)  # compiles now, also for a smaller last micro-batch
+            learner.add_gradients(windows, 0)  # compiles now, for the smaller last micro-batch too
         except Exception as error:  # no C compiler, no Triton, a card that Triton does not know
             learner.net = learner.model
             say(f"warning: torch.compile failed, training continues without it ({error!r:.99})")
@@ -496,7 +496,7 @@ def rehearse(learner, windows, start):
 
 @torch.no_grad()
 def evaluate(learner, val, n_windows):
-    """Mean loss (nats per token) over n_windows of val, by the plain model: of any shape."""
+    """Mean loss (nats per token) over n_windows of val, by the uncompiled model: shapes vary."""
     T, b = learner.model.config.max_seq_len, learner.s.batch_size
     loss, starts = 0, T * np.arange(n_windows)
     for i in range(0, n_windows, b):
@@ -526,7 +526,7 @@ def train(**overrides):
     if WORLD_SIZE > 1:
         dist.init_process_group()
 
-    # What is there: the run in out_dir (process 0 looks, tells all), weights to finetune, nothing.
+    # Found: the run in out_dir (process 0 looks, tells all), else weights to finetune, or nothing.
     out_dir = Path(s.out_dir or f"out/{s.dataset}-{s.size}")
     os.makedirs(out_dir, exist_ok=True)
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
@@ -543,31 +543,31 @@ def train(**overrides):
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide the batch of {sequences} sequences")
     share = sequences // WORLD_SIZE  # the sequences of this process
-    default = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
-    s.batch_size = min(share, s.batch_size or default)
+    micro_batch = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
+    s.batch_size = min(share, s.batch_size or micro_batch)
     tokens = sequences * T  # per step
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
         raise UserError(f"{s.dataset} lacks a window of {T + 1:,} tokens: lower max_seq_len")
 
-    # The model, its weights drawn on the CPU: the same for every device. `start` keeps a copy.
+    # The model, its weights drawn on the CPU: the same for every device. `initial` keeps a copy.
     torch.manual_seed(s.seed)
     model = GPT(config, s.grad_checkpoint).to(device)
     n_params, flops = count(model), flops_per_token(model)
-    lr, steps = recipe(config, n_params, sequences, s.optimizer)
+    default_lr, steps = recipe(config, n_params, sequences, s.optimizer)
     learner = Learner(model, s, device)
-    start = copy.deepcopy(learner.state()) | {
+    initial = copy.deepcopy(learner.state()) | {
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0}]}
 
-    # Is that run this one? Do those weights fit this model?
-    train_on = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={lr / 4:.1e}'
+    # Has the run in out_dir these settings (SAME: see below)? Do init_from's weights fit the model?
+    train_on = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = asdict(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
     if resumed and (differ := found.get("same", {"format": 1}).items() - same.items()):
         raise UserError(f"{out_dir} holds another run, with {dict(differ)}: set another out_dir, "
                         f"or train on from its weights by adding {train_on}")
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or replace(config, dropout=base.dropout) != base):  # dropout may differ
+                        or replace(config, dropout=base.dropout) != base):  # but for dropout
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -576,11 +576,11 @@ def train(**overrides):
         starts = window_starts(len(train_data), T, s.seed, first, share)
         return read_windows(train_data, starts, T, device)
 
-    # A rehearsal: which micro-batch fits, does the model compile? It moves the weights.
-    rehearse(learner, read_step(0), start)
+    # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
+    rehearse(learner, read_step(0), initial)
 
-    # The plan: how long to train, at what learning rate, how often to evaluate.
-    min_interval = math.ceil(10 * n_eval / sequences / 3)  # windows cost a third: a tenth of all
+    # The plan. Evals get a tenth of the time; without a backward pass, a window costs a third.
+    min_interval = math.ceil(10 * (n_eval / 3) / sequences)  # steps from eval to eval
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]
     elif s.minutes:
@@ -588,22 +588,23 @@ def train(**overrides):
             tick = time.perf_counter()
             learner.step(read_step(0), 0, 0.0)
             step_time = time.perf_counter() - tick
-        evaluate(learner, val_data, s.batch_size)  # one micro-batch of the n_eval windows
-        eval_time = (time.perf_counter() - tick - step_time) * n_eval / s.batch_size
+        tick = time.perf_counter()
+        evaluate(learner, val_data, s.batch_size)  # one micro-batch of an eval
+        eval_time = (time.perf_counter() - tick) * n_eval / s.batch_size
         left = 60 * s.minutes - (time.monotonic() - started) - 2 * eval_time  # the first, the last
         steps = left / (step_time + eval_time / (s.eval_interval or min_interval))
         steps = gather(max(1, int(steps)))[0]
-    s.max_steps, s.lr = s.max_steps or steps, s.lr or lr
+    s.max_steps, s.lr = s.max_steps or steps, s.lr or default_lr
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
-    # Forget the rehearsal: load the true weights and moments, new or found.
+    # Forget the rehearsal: load the initial state, the resumed one, or the weights to finetune.
     if resumed:
-        start |= found
+        initial |= found
     elif s.init_from:
-        start["model"] = found["model"]
-    learner.load(start)
-    step, rows = start["step"], start["rows"]
+        initial["model"] = found["model"]
+    learner.load(initial)
+    step, rows = initial["step"], initial["rows"]
     say(f"machine    {WORLD_SIZE} x {device} ({machine}), {s.dtype}, torch.compile {s.compile}\n"
         f"model      {s.size}: {n_params:,} parameters, {config.n_layers} x {config.d_model}\n"
         f"data       {s.dataset}: {len(train_data):,} tokens, {len(val_data):,} for evals\n"
@@ -620,7 +621,7 @@ def train(**overrides):
     n_skipped = 0
 
     def save(name):
-        """Write a checkpoint. A failure is only a warning, except in the last save: an error."""
+        """Write a checkpoint of now. A failure is a warning, but an error in the last save."""
         state = learner.state() if name == "ckpt.pt" else {"model": model.state_dict()}
         state |= {"config": asdict(config), "tokenizer": meta["tokenizer"], "same": same,
                   "plan": [s.max_steps, s.lr, s.warmup_steps], "step": step, "rows": rows}
@@ -648,26 +649,25 @@ def train(**overrides):
             ids = [int(token) for token in model.generate(document, 100, seed=s.seed)]
             say("sample: " + tokenizer.decode(ids).split("<|endoftext|>")[0].strip("\n�") + "\n")
         if loss < best:
-            save("best.pt")  # first: if killed here, the old ckpt.pt leads back to this eval
+            save("best.pt")  # before ckpt.pt: if killed here, the old one repeats this eval
         save("ckpt.pt")
         model.train()
 
     with catch_signals() as signals:
-        if step == 0:
-            save("ckpt.pt")  # before best.pt: a folder with best.pt alone cannot be resumed
+        if not step:
+            save("ckpt.pt")  # best.pt alone could not be resumed
             look()
         while step < s.max_steps and not leave:
-            # One step. A GPU may still be finishing the previous one while this reads the windows.
+            # One step. A GPU may still be finishing the previous one while the windows are read.
             tick = time.perf_counter()
-            windows = read_step(step)
             if s.stop_after and time.monotonic() - started > 60 * s.stop_after:
                 signals.append("stop_after")
             lr = lr_at(step, s)
-            loss, norm, leave = learner.step(windows, step, lr, bool(signals))
+            loss, norm, leave = learner.step(read_step(step), step, lr, bool(signals))
             step += 1
             seconds = time.perf_counter() - tick
             n_skipped = 0 if math.isfinite(norm) else n_skipped + 1
-            if n_skipped:  # some 16 times, float16's loss scale may be halving
+            if n_skipped:  # normal in float16 up to some 16 times: its loss scale is halved
                 say(f"warning: gradient norm {norm} at lr {lr:.2e}: step {step:,} is skipped")
             if n_skipped == 20:
                 raise UserError(f"20 steps in a row were skipped: set a lower lr than {s.lr:.1e}")
@@ -695,7 +695,7 @@ def train(**overrides):
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
         f"finished: python sample.py {out_dir} writes text; to train on, add {train_on}")
     if WORLD_SIZE > 1:
-        learner.net = None  # DDP must go before its group, whose destructor could wait forever
+        learner.net = None  # DDP before its process group: in the other order it can hang
         gc.collect()
         dist.destroy_process_group()
     return functools.reduce(dict.__or__, rows) | {
@@ -703,7 +703,7 @@ def train(**overrides):
 
 # ---- Reading the settings, from --name=value or train(name=value) ------------------------------
 KINDS = {  # what the settings must be: parse_setting tests these words and prints them
-    "a text": "dataset data_dir out_dir init_from device",
+    "text": "dataset data_dir out_dir init_from device",
     "toy, tiny, small or medium": "size",
     "muon or adamw": "optimizer",
     "float32, bfloat16 or float16": "dtype",
@@ -716,7 +716,7 @@ KINDS = {  # what the settings must be: parse_setting tests these words and prin
     "a number from 0 to below 1": "dropout"}
 SETTINGS = {name: kind for kind, names in KINDS.items() for name in names.split()}
 SAME = ("optimizer lr max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens "
-        "init_from")  # what a resumed run may not change, beside the model and the data
+        "init_from")  # what a resumed run may not change, besides the model and the data
 
 def parse_setting(name, value):
     """The value in the setting's own type, whether it came as text or from Python."""
@@ -729,12 +729,12 @@ def parse_setting(name, value):
     with contextlib.suppress(ValueError, OverflowError):
         if "number" in kind:
             number = float(text)  # 1e4 is a whole number too
-            found = int(number) if "whole" in kind else number
-            enough = number >= 0 if "from 0" in kind else number > 0
-            if found == number and enough and number < (1 if "below 1" in kind else 2**32):
-                return found
-        elif text and (kind == "a text" or text in re.split(", | or ", kind)):
-            return text == "True" if "True" in kind else text
+            result = int(number) if "whole" in kind else number
+            limit = 1 if "below 1" in kind else 2**32
+            if result == number and 0 <= number < limit and (number or "from 0" in kind):
+                return result
+        elif text and (kind == "text" or text in re.split(", | or ", kind)):
+            return text if "True" not in kind else text == "True"
     raise UserError(f"{name} must be {kind}, not {value!r}")
 
 def command_line():
@@ -745,14 +745,14 @@ def command_line():
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
     given, unknown = parser.parse_known_args()
-    return vars(given) | dict.fromkeys(flag.lstrip("-") for flag in unknown)  # refused later
+    return vars(given) | dict.fromkeys(flag.lstrip("-") for flag in unknown)  # to be refused
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
     try:
         result = train(**(command_line() if "__file__" in globals() else {}))
         if not notebook and result["stopped"] in signal.Signals.__members__:
-            sys.exit(128 + signal.Signals[result["stopped"]])  # as shells do: && stops
+            sys.exit(128 + signal.Signals[result["stopped"]])  # as shells have it
     except (UserError, OSError) as error:
         if notebook:
             raise UserError(error) from None
