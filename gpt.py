@@ -452,7 +452,7 @@ def parse_flags():
     add("--fit", action="store_true", help="fit a scaling law to RUNs")
     add("--predict", metavar="RUN", action="append", default=[], help="a run to try the law on")
     add("--export", metavar="FOLDER", help="write RUN for transformers")
-    add("--import", dest="source", metavar="SOURCE", help="make their GPT-2 a new RUN")
+    add("--import", dest="source", metavar="SOURCE", help="make a GPT-2 of transformers a new RUN")
     add("--size", choices=train.SIZES, help="this size alone")
     add("--optimizer", choices=train.LR_SCALES, default="muon", help="[muon]")
     add("--gpu", choices=MEMORY, default="T4", help="the card whose memory is to be filled [T4]")

@@ -23,7 +23,7 @@ import tiktoken
 # Settings: edit them here, or give them as --name=value or prepare(name=value)
 dataset = "python"  # or tinystories, shakespeare, a name for your text (unset: the input's name)
 input_ = None  # your own text: files, folders, globs of .txt and .jsonl ("text"), also .gz .xz .bz2
-tokenizer = "bpe"  # bpe (trained here), char, gpt2, or a prepared dataset's folder to use its again
+tokenizer = "bpe"  # bpe (trained here), char, gpt2, or the folder of a dataset that lends its own
 vocab_size = 4096  # tokens of a bpe tokenizer, <|endoftext|> among them
 val_fraction = 0.01  # for validation: every n-th document; of few documents, the end of the text
 separator = "<|endoftext|>"  # the line that separates documents in a .txt; "blank": empty lines

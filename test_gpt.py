@@ -1318,7 +1318,7 @@ train --init_from=no.pt                    no.pt
 train --init_from=data/bytes/train.bin     train.bin is damaged, or not a checkpoint of train.py
 train --init_from=out/chars                another shape or tokenizer
 gpt --fit out/bytes                        six runs or more
-gpt --export=out/new                       --export or --import with one run
+train --block_size=128                     no setting block_size=128, see help
 gpt --export=out/new out/chars             char tokenizer
 gpt --import=none out/new                  none is not a GPT-2 to import
 sample --temperature=-1                    --temperature

@@ -28,7 +28,7 @@ class UserError(ValueError):
     def _render_traceback_(self):  # IPython and Jupyter show this instead of a traceback
         return [f"error: {self}"]
 
-# ---- Settings. None: the size or the machine decides, and the run prints what it decided -------
+# ---- Settings: edit them here, or write --lr=5e-3. None: the size or the machine decides -------
 size = "tiny"            # toy, tiny, small or medium
 dataset = "python"       # the folder in data_dir that prepare.py wrote
 data_dir = "data"        # where the datasets are
@@ -269,7 +269,7 @@ def load_data(s):
         if len(train) + len(val) != sum(split["tokens"] for split in meta["splits"].values()):
             raise ValueError("train.bin or val.bin is not as long as meta.json says")
     except Exception as error:  # a file or any of its fields may be missing or wrong
-        raise UserError(f"no whole dataset in {folder} ({error}): make it with python prepare.py "
+        raise UserError(f"no complete dataset in {folder} ({error}): make one: python prepare.py "
                         f"--dataset={s.dataset}, and for your own text --input=FILE") from None
     if hasattr(mmap, "MADV_RANDOM"):  # no reading ahead: 20 times faster if the file exceeds memory
         train.base.madvise(mmap.MADV_RANDOM)
@@ -548,7 +548,7 @@ def train(**overrides):
     tokens = sequences * T  # per step
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
-        raise UserError(f"{s.dataset} lacks a window of {T + 1:,} tokens: lower max_seq_len")
+        raise UserError(f"{s.dataset} is below one window of {T + 1:,} tokens: lower max_seq_len")
 
     # The model, its weights drawn on the CPU: the same for every device. `initial` keeps a copy.
     torch.manual_seed(s.seed)
@@ -606,7 +606,7 @@ def train(**overrides):
     learner.load(initial)
     step, rows = initial["step"], initial["rows"]
     say(f"machine    {WORLD_SIZE} x {device} ({machine}), {s.dtype}, torch.compile {s.compile}\n"
-        f"model      {s.size}: {n_params:,} parameters, {config.n_layers} x {config.d_model}\n"
+        f"model      {s.init_from or s.size}: {n_params:,} parameters in {config.n_layers} blocks\n"
         f"data       {s.dataset}: {len(train_data):,} tokens, {len(val_data):,} for evals\n"
         f"batch      {tokens:,} tokens: {sequences} sequences x {T}, {s.batch_size} at a time\n"
         f"schedule   {s.max_steps:,} steps, {s.max_steps * tokens / len(train_data):.2f} epochs, "
@@ -641,7 +641,7 @@ def train(**overrides):
         loss = evaluate(learner, val_data, n_eval)
         bpb = loss / math.log(2) * n_eval * T / n_bytes
         rows[-1] |= {"val_loss": loss, "bpb": bpb}
-        say(f"eval: val loss {loss:.4f} nats per token (was {best:.4f}), {bpb:.4f} bits per byte")
+        say(f"eval: val loss {loss:.4f} (lowest {min(best, loss):.4f}), {bpb:.4f} bits per byte")
         if not math.isfinite(loss):
             raise UserError(f"the weights are broken: set a lower lr than {s.lr:.1e}")
         if step:  # 100 tokens of a new document; the last may hold half a character
@@ -693,7 +693,7 @@ def train(**overrides):
     # Why it ended, and the latest value in each column of the log.
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
-        f"finished: python sample.py {out_dir} writes text; to train on, add {train_on}")
+        f"finished: python sample.py {out_dir} writes text; to train longer, add {train_on}")
     if WORLD_SIZE > 1:
         learner.net = None  # DDP before its process group: in the other order it can hang
         gc.collect()
@@ -721,8 +721,8 @@ SAME = ("optimizer lr max_steps minutes warmup_steps weight_decay grad_clip seed
 def parse_setting(name, value):
     """The value in the setting's own type, whether it came as text or from Python."""
     if name not in SETTINGS:
-        near = difflib.get_close_matches(name.split("=")[0], SETTINGS, n=1)
-        raise UserError(f"no setting {name}{f', did you mean --{near[0]}?' if near else ''}")
+        hit = difflib.get_close_matches(name.split("=")[0], SETTINGS, 1, 0.74)
+        raise UserError(f"no setting {name}, {f'did you mean --{hit[0]}?' if hit else 'see help'}")
     kind, text = SETTINGS[name], str(value)
     if text == "None" and globals()[name] is None:
         return None
