@@ -99,11 +99,11 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
         if cache is not None:
-            # A view of generate's cache, (2, B, n_heads, end, head_dim): x is its last T positions.
+            # generate's cache to `end`, (2, B, n_heads, end, head_dim): x fills its last T places.
             cache[..., -T:, :] = torch.stack((k, v))
-            k, v = cache  # T is the whole prompt, or 1: one new token may look at all of them
+            k, v = cache  # T is the whole prompt, or 1: a single new token needs no mask
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)  # mask
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
 class Block(nn.Module):
@@ -148,7 +148,7 @@ class GPT(nn.Module):
 
     def forward(self, ids, targets=None, cache=None, start=0):
         """ids (B, T) -> logits (B, T, vocab_size); with targets (B, T), the loss in nats per token.
-        With a cache, ids is the prompt or one token at `start`: the last's logits, (B, 1, ...)."""
+        With a cache, ids is the prompt or one token at `start`: only the last token's logits."""
         end = start + ids.size(1)
         assert end <= self.config.max_seq_len, f"{end} tokens do not fit {self.config}"
         positions = torch.arange(start, end, device=ids.device)
@@ -190,7 +190,7 @@ def choose_token(logits, temperature, top_k, top_p, generator):
     if top_k is not None:
         probs[:, top_k:] = 0
     if top_p is not None:
-        probs[probs.cumsum(-1) - probs >= top_p] = 0  # the likelier ones hold top_p
+        probs[probs.cumsum(-1) - probs >= top_p] = 0  # those before it sum to top_p
     return token_ids.gather(-1, torch.multinomial(probs, 1, generator=generator))[:, 0]
 
 # ---- The recipe: learning rate, number of steps, optimizer ---------------------------------------
@@ -220,9 +220,9 @@ def flops_per_token(model):
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024; the constants are theirs). Each matrix moves by its momentum made
     orthogonal: all singular values become about 1, so rare directions move as far as common ones.
-    The factor 0.2 makes the steps as large as AdamW's (Liu et al. 2025)."""
+    0.2 times the root of the longer side makes steps as large as AdamW's (Liu et al. 2025)."""
     def __init__(self, matrices, weight_decay):
-        shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape: one batched product
+        shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
         super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay})
         for p in matrices:
@@ -236,7 +236,7 @@ class Muon(torch.optim.Optimizer):
             momenta = [self.state[p]["momentum"] for p in matrices]
             torch._foreach_lerp_(momenta, grads, 0.05)           # m = 0.95 m + 0.05 g
             updates = torch._foreach_lerp(grads, momenta, 0.95)  # Nesterov's: 0.05 g + 0.95 m
-            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # step() runs under autocast
+            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # autocast may make it bfloat16
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
             torch._foreach_add_(matrices, x.unbind(), alpha=-0.2 * lr * max(x[0].shape) ** 0.5)
 
@@ -245,9 +245,9 @@ def orthogonal(x):
     tall = x.size(1) > x.size(2)
     x = (x.mT if tall else x) / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        square = x @ x.mT  # polynomial: 2.0315 square^2 - 4.7750 square. x: 3.4445 x + polynomial x
-        polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
-        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+        s = x @ x.mT
+        poly = torch.baddbmm(s, s, s, beta=-4.7750, alpha=2.0315)  # -4.7750 s + 2.0315 s @ s
+        x = torch.baddbmm(x, poly, x, beta=3.4445)                 # 3.4445 x + poly @ x
     return (x.mT if tall else x).contiguous()
 
 # ---- Data: token ids as prepare.py wrote them --------------------------------------------------
@@ -277,7 +277,7 @@ def load_data(s):
 
 @functools.lru_cache(2)
 def epoch_starts(n_tokens, T, seed, epoch):
-    """Where an epoch's windows start, shuffled: end to end from a random offset, round the end."""
+    """Shuffled starts of an epoch's windows: side by side from a random offset, round the end."""
     rng = np.random.RandomState([seed, epoch])  # its numbers are the same in every version of numpy
     offset = rng.randint(n_tokens, dtype="int64")
     return offset + T * rng.permutation(n_tokens // T)
@@ -331,7 +331,7 @@ def newest_checkpoint(folder):
             load_checkpoint(path)
             return path
         except UserError as error:
-            kept = path.replace(f"{path}.damaged")  # else the next save makes it ckpt_prev.pt
+            kept = path.replace(f"{path}.damaged")  # or the next save makes it ckpt_prev.pt
             say(f"warning: {error}; kept as {kept}")
     if any(folder.glob("*.pt*")):  # best.pt alone, or damaged ones
         raise UserError(f"{folder} holds a run that cannot be resumed: set another out_dir")
@@ -432,7 +432,7 @@ class Learner:
         for i, micro_batch in enumerate(micro_batches, 1):
             if s.dropout:  # a seed for each micro-batch, so there is no generator's state to save
                 number = (step * WORLD_SIZE + RANK) * len(micro_batches) + i
-                torch.manual_seed(s.seed + 7919 * number)  # 7919 apart: seeds 1, 2 share no mask
+                torch.manual_seed(s.seed + 7919 * number)  # seeds 1 and 2 share no mask
             if WORLD_SIZE > 1:  # for DDP: average the gradients of the processes once a step
                 self.net.require_backward_grad_sync = i == len(micro_batches)
             with self.autocast:
@@ -451,7 +451,7 @@ class Learner:
         numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE
         if WORLD_SIZE > 1:
             dist.all_reduce(numbers)
-        loss, norm, leaving = numbers.tolist()  # waits for the GPU; leaving: a share of all
+        loss, norm, leaving = numbers.tolist()  # waits for the GPU; leaving > 0: somebody is
         if math.isfinite(norm):
             with self.autocast:  # for Muon's products
                 for optimizer in self.optimizers:
@@ -465,12 +465,12 @@ class Learner:
         return loss, norm, leaving > 0
 
 def rehearse(learner, windows, initial):
-    """Try micro-batches until one fits, compile, distribute. Then load the true weights again."""
+    """Try micro-batches until one fits, compile, distribute. Spoils the weights: reload them."""
     s = learner.s
     while True:
         fits = False
         with contextlib.suppress(torch.OutOfMemoryError):
-            for _ in range(2):  # the first update creates the moments, which need memory too
+            for _ in range(2):  # for the memory alone: the first update makes the moments
                 learner.add_gradients(windows[:s.batch_size], 0)
                 for optimizer in learner.optimizers:
                     optimizer.step()
@@ -481,7 +481,7 @@ def rehearse(learner, windows, initial):
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
-        learner.load(copy.deepcopy(initial))  # drops the moments that the failed try has made
+        learner.load(copy.deepcopy(initial))  # it has no moments of AdamW: frees them
     if s.compile:
         say("compile    torch.compile takes up to a minute")
         try:
@@ -526,13 +526,13 @@ def train(**overrides):
     if WORLD_SIZE > 1:
         dist.init_process_group()
 
-    # Found: the run in out_dir (process 0 looks, tells all), else weights to finetune, or nothing.
+    # found: the run in out_dir (process 0 looks and tells all), or one to finetune, or nothing.
     out_dir = Path(s.out_dir or f"out/{s.dataset}-{s.size}")
     os.makedirs(out_dir, exist_ok=True)
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The model's shape, and the batch.
+    # The model's shape. The batch: a step's sequences, each process's share, its micro-batches.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in asdict(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
@@ -560,14 +560,14 @@ def train(**overrides):
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0}]}
 
     # Has the run in out_dir these settings (SAME: see below)? Do init_from's weights fit the model?
-    train_on = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
+    more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = asdict(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
     if resumed and (differ := found.get("same", {"format": 1}).items() - same.items()):
         raise UserError(f"{out_dir} holds another run, with {dict(differ)}: set another out_dir, "
-                        f"or train on from its weights by adding {train_on}")
+                        f"or train on from its weights by adding {more_flags}")
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or replace(config, dropout=base.dropout) != base):  # but for dropout
+                        or replace(config, dropout=base.dropout) != base):  # except for dropout
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -579,10 +579,10 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. Evals get a tenth of the time; without a backward pass, a window costs a third.
-    min_interval = math.ceil(10 * (n_eval / 3) / sequences)  # steps from eval to eval
+    # The plan. An eval costs n_eval / 3 / sequences steps: do one after 10 times as many, or more.
+    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # no backward pass: a third
     if resumed:
-        s.max_steps, s.lr, s.warmup_steps = found["plan"]
+        s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
         for _ in range(2):  # the first one still warms up
             tick = time.perf_counter()
@@ -649,13 +649,13 @@ def train(**overrides):
             ids = [int(token) for token in model.generate(document, 100, seed=s.seed)]
             say("sample: " + tokenizer.decode(ids).split("<|endoftext|>")[0].strip("\n�") + "\n")
         if loss < best:
-            save("best.pt")  # before ckpt.pt: if killed here, the old one repeats this eval
+            save("best.pt")  # if killed after it, the previous ckpt.pt does this eval again
         save("ckpt.pt")
         model.train()
 
     with catch_signals() as signals:
         if not step:
-            save("ckpt.pt")  # best.pt alone could not be resumed
+            save("ckpt.pt")  # for a run killed in look(): best.pt alone cannot be resumed
             look()
         while step < s.max_steps and not leave:
             # One step. A GPU may still be finishing the previous one while the windows are read.
@@ -693,7 +693,7 @@ def train(**overrides):
     # Why it ended, and the latest value in each column of the log.
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
-        f"finished: python sample.py {out_dir} writes text; to train longer, add {train_on}")
+        f"finished: python sample.py {out_dir} writes text; to train longer, add {more_flags}")
     if WORLD_SIZE > 1:
         learner.net = None  # DDP before its process group: in the other order it can hang
         gc.collect()
@@ -745,7 +745,7 @@ def command_line():
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
     given, unknown = parser.parse_known_args()
-    return vars(given) | dict.fromkeys(flag.lstrip("-") for flag in unknown)  # to be refused
+    return vars(given) | dict.fromkeys(flag.lstrip("-") for flag in unknown)  # refused later
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
