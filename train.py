@@ -543,8 +543,8 @@ def train(**overrides):
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide the batch of {sequences} sequences")
     share = sequences // WORLD_SIZE  # the sequences of this process
-    micro_batch = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
-    s.batch_size = min(share, s.batch_size or micro_batch)
+    default = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
+    s.batch_size = min(share, s.batch_size or default)  # sequences of a micro-batch
     tokens = sequences * T  # per step
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
@@ -563,7 +563,8 @@ def train(**overrides):
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = asdict(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
-    if resumed and (differ := found.get("same", {"format": 1}).items() - same.items()):
+    differ = found.get("same", {"format": 1}).items() - same.items()  # format 1 had no "same"
+    if resumed and differ:
         raise UserError(f"{out_dir} holds another run, with {dict(differ)}: set another out_dir, "
                         f"or train on from its weights by adding {more_flags}")
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
@@ -690,7 +691,6 @@ def train(**overrides):
             elif leave:
                 save("ckpt.pt")
 
-    # Why it ended, and the latest value in each column of the log.
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
         f"finished: python sample.py {out_dir} writes text; to train longer, add {more_flags}")
@@ -698,7 +698,7 @@ def train(**overrides):
         learner.net = None  # DDP before its process group: in the other order it can hang
         gc.collect()
         dist.destroy_process_group()
-    return functools.reduce(dict.__or__, rows) | {
+    return functools.reduce(dict.__or__, rows) | {  # the latest value of each column
         "step": step, "tokens": step * tokens, "stopped": stopped}
 
 # ---- Reading the settings, from --name=value or train(name=value) ------------------------------
