@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import train
+from prepare import GPT2_PATTERN  # how GPT-2 splits text into words
 from train import GPT, GPTConfig, MEDIUM, SMALL, TINY, TOY, UserError  # noqa: F401 (for import)
 
 # ---- A trained model from its file ---------------------------------------------------------------
@@ -92,8 +93,6 @@ GPT2 = {  # what transformers' config must say of a model like ours
     "model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
     "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False}
-GPT2_PATTERN = (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$"
-                r"|\s+(?!\S)|\s")  # how GPT-2 splits text into words, as prepare.py has it
 
 # GPT-2's files spell a token with one printable character per byte (Radford et al. 2019): the
 # byte's own in Latin-1, where that is visible, otherwise the next one from U+0100 on.
@@ -128,10 +127,8 @@ def hugging_face():
     return transformers
 
 def weight_pairs(ours, theirs):
-    """
-    Yield each weight of a GPT beside that of a GPT2LMHeadModel, whose blocks have transposed
-    matrices. Both models list their weights in the same order.
-    """
+    """Yield each weight of a GPT beside that of a GPT2LMHeadModel, whose blocks have transposed
+    matrices. Both models list their weights in the same order."""
     for p, (name, q) in zip(ours.parameters(), theirs.named_parameters(), strict=True):
         yield p.data, q.data.T if ".c_" in name and q.dim() == 2 else q.data
 
@@ -424,7 +421,12 @@ assumptions; toy and tiny reach far less. The loss is 1.69 + 406.4 / parameters^
 tokens^0.28 (Hoffmann et al. 2022, equation 10), fitted to 44M to 16B parameters on MassiveText; on
 other text or with other tokenizers losses differ. Besiroglu et al. 2024 made another fit."""
 
-# ---- The command line ----------------------------------------------------------------------------
+# ---- The command line, and what sample.py shares of it -------------------------------------------
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a mistake with a UserError: one line, without the usage."""
+    def error(self, message):
+        raise UserError(message)
+
 def number(kind, least, most):
     """A parser of a flag's number. argparse makes one line of its ValueError and its name."""
     def parse(text):
@@ -440,11 +442,7 @@ def true_or_false(text):
 
 def parse_flags():
     """The command line as a namespace. UserError: there is a mistake in it."""
-    def fail(message):
-        raise UserError(message)
-
-    parser = argparse.ArgumentParser("python gpt.py", allow_abbrev=False)
-    parser.error = fail
+    parser = Parser("python gpt.py", allow_abbrev=False)
     add, whole = parser.add_argument, number(int, 1, 100_000)
     add("runs", nargs="*", metavar="RUN", help="a run's folder, a .pt file, or a log.csv")
     add("--plot", action="store_true", help="draw the losses of RUNs")
@@ -468,8 +466,22 @@ def parse_flags():
     flags = parser.parse_intermixed_args()
     many, one = flags.plot + flags.fit, bool(flags.export) + bool(flags.source)
     if many + one > 1 or bool(flags.runs) != many + one or len(flags.runs) > 1 and one:
-        fail("give --plot or --fit with runs, --export or --import with one run, or neither")
+        parser.error("give --plot or --fit with runs, --export or --import with one run, "
+                     "or neither")
     return flags
+
+def run_script(main):
+    """Call a script's main(). A user's mistake is one line, in a terminal with exit status 2."""
+    notebook = hasattr(builtins, "get_ipython")
+    if not notebook and hasattr(signal, "SIGPIPE"):  # a closed pipe, as of `| head`, just ends it
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        main()
+    except (UserError, OSError) as error:
+        if notebook:
+            raise UserError(error) from None
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 def main():
     flags = parse_flags()
@@ -505,13 +517,4 @@ def main():
         print(NOTE)
 
 if __name__ == "__main__":
-    notebook = hasattr(builtins, "get_ipython")
-    if not notebook and hasattr(signal, "SIGPIPE"):  # a closed pipe, as of `| head`, just ends it
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    try:
-        main()
-    except (UserError, OSError) as error:
-        if notebook:
-            raise UserError(error) from None
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -5,11 +5,11 @@ Text from trained models.
     python sample.py out/a out/b --prompt="Once upon a time" --num_samples=3   # of several models
     python sample.py out/a out/b --prompts=prompts.txt  # a table: a prompt per line, the answers
 """
-import argparse, builtins, codecs, itertools, os, shutil, signal, sys, unicodedata
+import builtins, codecs, itertools, os, shutil, signal, sys, unicodedata
 
 import torch
 
-from gpt import checkpoint_file, load
+from gpt import Parser, checkpoint_file, load, number, run_script
 from train import UserError, choose_device, count
 
 def read_text(path):
@@ -76,22 +76,9 @@ def print_table(models, prompts, flags):
                        for _, model, tokenizer in models)
             print_row(prompt, *("".join(answer).strip("\n") for answer in answers))
 
-def number(kind, least, most):
-    """A parser of a flag's number. argparse makes one line of its ValueError and its name."""
-    def parse(text):
-        if not least <= kind(text) <= most:
-            raise ValueError
-        return kind(text)
-    parse.__name__ = f"number from {least:,} to {most:,}:"
-    return parse
-
-def fail(message):
-    raise UserError(message)
-
 def main():
     # The command line.
-    parser = argparse.ArgumentParser("python sample.py", allow_abbrev=False)
-    parser.error = fail
+    parser = Parser("python sample.py", allow_abbrev=False)
     add, whole = parser.add_argument, number(int, 1, 10**9)
     add("runs", nargs="*", default=["out"], help="run folders or .pt files [the newest run in out]")
     add("--prompt", default="", help="text, FILE:path or - for standard input [a document's start]")
@@ -124,17 +111,9 @@ def main():
         print_texts(models, prompts[0], flags)
 
 if __name__ == "__main__":
-    notebook = hasattr(builtins, "get_ipython")
-    if not notebook:
-        for name in {"SIGINT", "SIGPIPE"} & set(dir(signal)):  # Ctrl-C, `| head`: no traceback
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if not hasattr(builtins, "get_ipython"):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: no traceback
         if sys.stdout:  # it may be closed
             utf8 = not sys.stdout.isatty() and "PYTHONIOENCODING" not in os.environ
             sys.stdout.reconfigure(encoding="utf-8" if utf8 else None, newline="", errors="replace")
-    try:
-        main()
-    except (UserError, OSError) as error:
-        if notebook:
-            raise UserError(error) from None
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)
