@@ -13,7 +13,6 @@ import argparse, base64, builtins, contextlib, copy, difflib, functools, gc, jso
 import os, re, signal, sys, time, zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import tiktoken
@@ -99,11 +98,11 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
         if cache is not None:
-            # generate's cache to `end`, (2, B, n_heads, end, head_dim): x fills its last T places.
+            # (2, B, n_heads, tokens so far, head_dim): the keys and values of x are the last T.
             cache[..., -T:, :] = torch.stack((k, v))
-            k, v = cache  # T is the whole prompt, or 1: a single new token needs no mask
+            k, v = cache  # below: T is the whole prompt, or 1, which needs no mask
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)  # mask
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
 class Block(nn.Module):
@@ -370,7 +369,7 @@ def catch_signals():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
 
     with contextlib.ExitStack() as handlers:
-        for number in signal.valid_signals() & {1, 2, 15}:  # SIGHUP (not on Windows), INT, TERM
+        for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
             with contextlib.suppress(ValueError):  # only a main thread can catch signals
                 if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                     old = signal.signal(number, catch)
@@ -433,7 +432,7 @@ class Learner:
             if s.dropout:  # a seed for each micro-batch, so there is no generator's state to save
                 number = (step * WORLD_SIZE + RANK) * len(micro_batches) + i
                 torch.manual_seed(s.seed + 7919 * number)  # seeds 1 and 2 share no mask
-            if WORLD_SIZE > 1:  # for DDP: average the gradients of the processes once a step
+            if WORLD_SIZE > 1:  # for DDP: average over the processes only after the last one
                 self.net.require_backward_grad_sync = i == len(micro_batches)
             with self.autocast:
                 part = self.net(micro_batch[:, :-1], micro_batch[:, 1:])
@@ -450,7 +449,7 @@ class Learner:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.s.grad_clip or math.inf)
         numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE
         if WORLD_SIZE > 1:
-            dist.all_reduce(numbers)
+            dist.all_reduce(numbers)  # the sum of each process's share: means
         loss, norm, leaving = numbers.tolist()  # waits for the GPU; leaving > 0: somebody is
         if math.isfinite(norm):
             with self.autocast:  # for Muon's products
@@ -489,6 +488,7 @@ def rehearse(learner, windows, initial):
             learner.add_gradients(windows, 0)  # compiles now, for the smaller last micro-batch too
         except Exception as error:  # no C compiler, no Triton, a card that Triton does not know
             learner.net = learner.model
+            s.compile = False
             say(f"warning: torch.compile failed, training continues without it ({error!r:.99})")
     learner.model.zero_grad()
     if WORLD_SIZE > 1:
@@ -514,7 +514,7 @@ def train(**overrides):
     # The settings as the user asked (SETTINGS: see below). In s, each None will get its value.
     asked = {name: globals()[name] for name in SETTINGS} | overrides
     asked = {name: parse_setting(name, value) for name, value in asked.items()}
-    s = SimpleNamespace(**asked)
+    s = argparse.Namespace(**asked)
     if s.minutes and s.max_steps:
         raise UserError("minutes and max_steps both say how long to train: set one of them")
 
@@ -580,7 +580,7 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. An eval costs n_eval / 3 / sequences steps: do one after 10 times as many, or more.
+    # The plan. Between evals lies at least 10 times an eval's time: n_eval / 3 / sequences steps.
     min_interval = math.ceil(10 * n_eval / 3 / sequences)  # no backward pass: a third
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
@@ -650,7 +650,7 @@ def train(**overrides):
             ids = [int(token) for token in model.generate(document, 100, seed=s.seed)]
             say("sample: " + tokenizer.decode(ids).split("<|endoftext|>")[0].strip("\n�") + "\n")
         if loss < best:
-            save("best.pt")  # if killed after it, the previous ckpt.pt does this eval again
+            save("best.pt")  # before ckpt.pt: a run killed in between does this eval again
         save("ckpt.pt")
         model.train()
 
@@ -744,8 +744,8 @@ def command_line():
         argument_default=argparse.SUPPRESS, formatter_class=argparse.RawTextHelpFormatter)
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
-    given, unknown = parser.parse_known_args()
-    return vars(given) | dict.fromkeys(flag.lstrip("-") for flag in unknown)  # refused later
+    given, unknown = parser.parse_known_args()  # parse_setting refuses what is unknown
+    return vars(given) | dict.fromkeys(flag.lstrip("-") for flag in unknown)
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
