@@ -98,7 +98,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
         if cache is not None:
-            # (2, B, n_heads, tokens so far, head_dim): the keys and values of x are the last T.
+            # Cut by GPT.forward to the tokens so far, (2, B, n_heads, end, head_dim): x's are last.
             cache[..., -T:, :] = torch.stack((k, v))
             k, v = cache  # below: T is the whole prompt, or 1, which needs no mask
         dropout = self.dropout if self.training else 0.0
@@ -330,7 +330,7 @@ def newest_checkpoint(folder):
             load_checkpoint(path)
             return path
         except UserError as error:
-            kept = path.replace(f"{path}.damaged")  # or the next save makes it ckpt_prev.pt
+            kept = path.replace(f"{path}.damaged")  # the next save must not make it ckpt_prev.pt
             say(f"warning: {error}; kept as {kept}")
     if any(folder.glob("*.pt*")):  # best.pt alone, or damaged ones
         raise UserError(f"{folder} holds a run that cannot be resumed: set another out_dir")
@@ -447,10 +447,10 @@ class Learner:
         whether any process wants to leave. The GPU is waited for once, before the weights move."""
         loss = self.add_gradients(windows, step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.s.grad_clip or math.inf)
-        numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE
+        numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE  # to add up
         if WORLD_SIZE > 1:
-            dist.all_reduce(numbers)  # the sum of each process's share: means
-        loss, norm, leaving = numbers.tolist()  # waits for the GPU; leaving > 0: somebody is
+            dist.all_reduce(numbers)
+        loss, norm, leaving = numbers.tolist()  # means; this waits for the GPU
         if math.isfinite(norm):
             with self.autocast:  # for Muon's products
                 for optimizer in self.optimizers:
@@ -461,7 +461,7 @@ class Learner:
         else:  # skip the step: float16 overflowed, or the learning rate is too high
             self.loss_scale /= 2
         self.model.zero_grad()
-        return loss, norm, leaving > 0
+        return loss, norm, leaving > 0  # somebody is
 
 def rehearse(learner, windows, initial):
     """Try micro-batches until one fits, compile, distribute. Spoils the weights: reload them."""
@@ -469,7 +469,7 @@ def rehearse(learner, windows, initial):
     while True:
         fits = False
         with contextlib.suppress(torch.OutOfMemoryError):
-            for _ in range(2):  # for the memory alone: the first update makes the moments
+            for _ in range(2):  # AdamW's moments exist only after the first update
                 learner.add_gradients(windows[:s.batch_size], 0)
                 for optimizer in learner.optimizers:
                     optimizer.step()
@@ -480,7 +480,7 @@ def rehearse(learner, windows, initial):
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
-        learner.load(copy.deepcopy(initial))  # it has no moments of AdamW: frees them
+        learner.load(copy.deepcopy(initial))  # initial has no moments: this frees AdamW's
     if s.compile:
         say("compile    torch.compile takes up to a minute")
         try:
@@ -526,14 +526,14 @@ def train(**overrides):
     if WORLD_SIZE > 1:
         dist.init_process_group()
 
-    # found: the run in out_dir (process 0 looks and tells all), or one to finetune, or nothing.
+    # found: the run in out_dir (process 0 looks and tells all), else init_from, else nothing.
     out_dir = Path(s.out_dir or f"out/{s.dataset}-{s.size}")
     os.makedirs(out_dir, exist_ok=True)
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The model's shape. The batch: a step's sequences, each process's share, its micro-batches.
-    base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
+    # The model's shape; the sequences of a step, of this process, and on the device at once.
+    base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]  # resumed: the same
     shape = {name: asked[name] for name in asdict(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
     T = config.max_seq_len
@@ -563,8 +563,8 @@ def train(**overrides):
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = asdict(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
-    differ = found.get("same", {"format": 1}).items() - same.items()  # format 1 had no "same"
-    if resumed and differ:
+    differ = resumed and found.get("same", {"format": 1}).items() - same.items()  # 1 had no "same"
+    if differ:
         raise UserError(f"{out_dir} holds another run, with {dict(differ)}: set another out_dir, "
                         f"or train on from its weights by adding {more_flags}")
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
@@ -580,7 +580,7 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. Between evals lies at least 10 times an eval's time: n_eval / 3 / sequences steps.
+    # The plan. An eval takes as long as n_eval / 3 / sequences steps; 10 times that is between two.
     min_interval = math.ceil(10 * n_eval / 3 / sequences)  # no backward pass: a third
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
