@@ -98,7 +98,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
         if cache is not None:
-            # Cut by GPT.forward to the tokens so far, (2, B, n_heads, end, head_dim): x's are last.
+            # (2, B, n_heads, end, head_dim): GPT.forward cut it after x, whose place is the last T.
             cache[..., -T:, :] = torch.stack((k, v))
             k, v = cache  # below: T is the whole prompt, or 1, which needs no mask
         dropout = self.dropout if self.training else 0.0
@@ -447,7 +447,7 @@ class Learner:
         whether any process wants to leave. The GPU is waited for once, before the weights move."""
         loss = self.add_gradients(windows, step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.s.grad_clip or math.inf)
-        numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE  # to add up
+        numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE  # for a sum
         if WORLD_SIZE > 1:
             dist.all_reduce(numbers)
         loss, norm, leaving = numbers.tolist()  # means; this waits for the GPU
@@ -533,7 +533,7 @@ def train(**overrides):
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
     # The model's shape; the sequences of a step, of this process, and on the device at once.
-    base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]  # resumed: the same
+    base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]  # also when resumed
     shape = {name: asked[name] for name in asdict(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
     T = config.max_seq_len
@@ -580,7 +580,7 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. An eval takes as long as n_eval / 3 / sequences steps; 10 times that is between two.
+    # The plan. An eval takes as long as n_eval / 3 / sequences steps; training, 10 times as long.
     min_interval = math.ceil(10 * n_eval / 3 / sequences)  # no backward pass: a third
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
