@@ -6,8 +6,7 @@ Train a GPT of 1M, 3.5M, 16M or 89M parameters. The whole model and the whole lo
     python train.py --size=small --lr=5e-3   # every setting below is a flag; --help lists them all
     torchrun --standalone --nproc_per_node=8 train.py --size=medium      # eight GPUs
 
-Or paste it into a notebook cell. The same command resumes an interrupted run. Sources: GPT-2
-(Radford et al. 2019), GPT-3 (Brown et al. 2020), Muon (Jordan 2024), Chinchilla (Hoffmann 2022).
+Or paste it into a notebook cell. The same command resumes an interrupted run.
 """
 import argparse, base64, builtins, contextlib, copy, difflib, functools, gc, json, math, mmap
 import os, re, signal, sys, time, zipfile
@@ -97,10 +96,10 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
-        if cache is not None:
-            # (2, B, n_heads, end, head_dim): GPT.forward cut it after x, whose place is the last T.
+        if cache is not None:  # then x is the whole prompt, or one token, which needs no mask
+            # (2, B, n_heads, end, head_dim): all tokens so far. The last T are x's: fill them in.
             cache[..., -T:, :] = torch.stack((k, v))
-            k, v = cache  # below: T is the whole prompt, or 1, which needs no mask
+            k, v = cache
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
@@ -122,7 +121,7 @@ class Block(nn.Module):
         return x + self.drop(self.mlp(self.ln_2(x)))
 
 class GPT(nn.Module):
-    """GPT-2 in the shape of `config`. model(ids) gives logits, model(ids, targets) the loss."""
+    """GPT-2 (Radford et al. 2019). model(ids) gives logits, model(ids, targets) the loss."""
     def __init__(self, config, grad_checkpoint=False):
         super().__init__()
         if config.d_model % config.n_heads:
@@ -141,7 +140,7 @@ class GPT(nn.Module):
         for name, p in self.named_parameters():
             if p.dim() == 2:
                 adds = name.endswith(("attn.proj.weight", "mlp.2.weight"))
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * config.n_layers) if adds else 0.02)
+                nn.init.normal_(p, std=0.02 / (2 * config.n_layers) ** 0.5 if adds else 0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
 
@@ -224,13 +223,14 @@ class Muon(torch.optim.Optimizer):
         shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
         super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay})
-        for p in matrices:
-            self.state[p]["momentum"] = torch.zeros_like(p)
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
             matrices, lr = group["params"], group["lr"]
+            for p in matrices:
+                if not self.state[p]:  # the first step
+                    self.state[p]["momentum"] = torch.zeros_like(p)
             grads = [p.grad for p in matrices]
             momenta = [self.state[p]["momentum"] for p in matrices]
             torch._foreach_lerp_(momenta, grads, 0.05)           # m = 0.95 m + 0.05 g
@@ -330,7 +330,7 @@ def newest_checkpoint(folder):
             load_checkpoint(path)
             return path
         except UserError as error:
-            kept = path.replace(f"{path}.damaged")  # the next save must not make it ckpt_prev.pt
+            kept = path.replace(f"{path}.damaged")  # or the next save would make it ckpt_prev.pt
             say(f"warning: {error}; kept as {kept}")
     if any(folder.glob("*.pt*")):  # best.pt alone, or damaged ones
         raise UserError(f"{folder} holds a run that cannot be resumed: set another out_dir")
@@ -363,25 +363,27 @@ def gather(value):
 @contextlib.contextmanager
 def catch_signals():
     """Until the with-block ends, SIGINT (Ctrl-C), SIGTERM and SIGHUP are only noted in a list."""
-    signals = []
+    signals, old = [], {}
     def catch(number, frame):
         signals.append(signal.Signals(number).name)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
 
-    with contextlib.ExitStack() as handlers:
-        for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
+    for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             with contextlib.suppress(ValueError):  # only a main thread can catch signals
-                if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-                    old = signal.signal(number, catch)
-                    handlers.callback(signal.signal, number, old)  # on exit, put it back
+                old[number] = signal.signal(number, catch)
+    try:
         yield signals
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 def choose_device(name):
     """(device, its name, its best dtype, tokens in a micro-batch) of the named or best device."""
     if name is None and torch.accelerator.is_available():
         name = torch.accelerator.current_accelerator().type
     try:
-        device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else (name or "cpu"))
+        device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else name or "cpu")
         torch.ones(1, device=device).item()  # some builds have no kernels for an old GPU
     except Exception as error:
         raise UserError(f"device {name} cannot be used here ({error!r:.80})") from None
@@ -429,9 +431,7 @@ class Learner:
         scale = self.loss_scale if s.dtype == "float16" else 1.0
         micro_batches = windows.split(s.batch_size)
         for i, micro_batch in enumerate(micro_batches, 1):
-            if s.dropout:  # a seed for each micro-batch, so there is no generator's state to save
-                number = (step * WORLD_SIZE + RANK) * len(micro_batches) + i
-                torch.manual_seed(s.seed + 7919 * number)  # seeds 1 and 2 share no mask
+            torch.manual_seed(hash((s.seed, step, RANK * len(micro_batches) + i)))  # for dropout
             if WORLD_SIZE > 1:  # for DDP: average over the processes only after the last one
                 self.net.require_backward_grad_sync = i == len(micro_batches)
             with self.autocast:
@@ -447,10 +447,10 @@ class Learner:
         whether any process wants to leave. The GPU is waited for once, before the weights move."""
         loss = self.add_gradients(windows, step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.s.grad_clip or math.inf)
-        numbers = torch.stack((loss, norm, torch.full_like(norm, leave))) / WORLD_SIZE  # for a sum
+        numbers = torch.stack((loss, norm, torch.full_like(norm, leave)))
         if WORLD_SIZE > 1:
-            dist.all_reduce(numbers)
-        loss, norm, leaving = numbers.tolist()  # means; this waits for the GPU
+            dist.all_reduce(numbers)  # sums over the processes
+        loss, norm, leaving = (numbers / WORLD_SIZE).tolist()  # means; this waits for the GPU
         if math.isfinite(norm):
             with self.autocast:  # for Muon's products
                 for optimizer in self.optimizers:
@@ -480,7 +480,7 @@ def rehearse(learner, windows, initial):
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
-        learner.load(copy.deepcopy(initial))  # initial has no moments: this frees AdamW's
+        learner.load(initial)  # it has no moments yet: this frees those of the trial
     if s.compile:
         say("compile    torch.compile takes up to a minute")
         try:
@@ -497,10 +497,10 @@ def rehearse(learner, windows, initial):
 @torch.no_grad()
 def evaluate(learner, val, n_windows):
     """Mean loss (nats per token) over n_windows of val, by the uncompiled model: shapes vary."""
-    T, b = learner.model.config.max_seq_len, learner.s.batch_size
-    loss, starts = 0, T * np.arange(n_windows)
-    for i in range(0, n_windows, b):
-        windows = read_windows(val, starts[i:i + b], T, learner.device)
+    T = learner.model.config.max_seq_len
+    loss, starts = 0, T * torch.arange(n_windows)
+    for some in starts.split(learner.s.batch_size):
+        windows = read_windows(val, some.tolist(), T, learner.device)
         with learner.autocast:
             loss += learner.model(windows[:, :-1], windows[:, 1:]) * len(windows)
     return loss.item() / n_windows
@@ -532,19 +532,19 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The model's shape; the sequences of a step, of this process, and on the device at once.
-    base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]  # also when resumed
+    # The shape: the size's, or init_from's, which a finetuned run's own checkpoints have too.
+    base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in asdict(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
     T = config.max_seq_len
-    sequences = SEQUENCES[s.size]
+    sequences = SEQUENCES[s.size]  # of one step
     if s.batch_size and s.grad_accum_steps:
         sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide the batch of {sequences} sequences")
-    share = sequences // WORLD_SIZE  # the sequences of this process
+    share = sequences // WORLD_SIZE  # those of this process
     default = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
-    s.batch_size = min(share, s.batch_size or default)  # sequences of a micro-batch
+    s.batch_size = min(share, s.batch_size or default)  # those on the device at once
     tokens = sequences * T  # per step
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
@@ -580,8 +580,8 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. An eval takes as long as n_eval / 3 / sequences steps; training, 10 times as long.
-    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # no backward pass: a third
+    # The plan. Evals may take a tenth of the time; a sequence there costs a third: no backward.
+    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # in steps
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
@@ -594,7 +594,7 @@ def train(**overrides):
         eval_time = (time.perf_counter() - tick) * n_eval / s.batch_size
         left = 60 * s.minutes - (time.monotonic() - started) - 2 * eval_time  # the first, the last
         steps = left / (step_time + eval_time / (s.eval_interval or min_interval))
-        steps = gather(max(1, int(steps)))[0]
+        steps = gather(max(1, int(steps)))[0]  # process 0's
     s.max_steps, s.lr = s.max_steps or steps, s.lr or default_lr
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
@@ -647,7 +647,7 @@ def train(**overrides):
             raise UserError(f"the weights are broken: set a lower lr than {s.lr:.1e}")
         if step:  # 100 tokens of a new document; the last may hold half a character
             document = torch.tensor([[tokenizer.eot_token]], device=device)
-            ids = [int(token) for token in model.generate(document, 100, seed=s.seed)]
+            ids = list(map(int, model.generate(document, 100, seed=s.seed)))
             say("sample: " + tokenizer.decode(ids).split("<|endoftext|>")[0].strip("\n�") + "\n")
         if loss < best:
             save("best.pt")  # before ckpt.pt: a run killed in between does this eval again
@@ -656,7 +656,7 @@ def train(**overrides):
 
     with catch_signals() as signals:
         if not step:
-            save("ckpt.pt")  # for a run killed in look(): best.pt alone cannot be resumed
+            save("ckpt.pt")  # before look() writes best.pt, which alone cannot be resumed
             look()
         while step < s.max_steps and not leave:
             # One step. A GPU may still be finishing the previous one while the windows are read.
@@ -731,7 +731,7 @@ def parse_setting(name, value):
             number = float(text)  # 1e4 is a whole number too
             result = int(number) if "whole" in kind else number
             limit = 1 if "below 1" in kind else 2**32
-            if result == number and 0 <= number < limit and (number or "from 0" in kind):
+            if result == number and 0 <= number < limit and (number > 0 or "from 0" in kind):
                 return result
         elif text and (kind == "text" or text in re.split(", | or ", kind)):
             return text if "True" not in kind else text == "True"
