@@ -1300,8 +1300,8 @@ def test_a_broken_download_resumes_where_it_stopped(tmp_path, server, ranges):
 
 # ---- Mistakes: a command, and what its one line must name --------------------------------------
 MISTAKEN_COMMANDS = """
-train --lrr=1                              did you mean --lr?
-train size=toy                             did you mean --size?
+train --lrr=1                              there is no setting lrr: try --lr
+train size=toy                             there is no setting size: try --size
 train --size=smal                          size must be toy, tiny, small or medium
 train --lr=nan                             lr must be a number above 0
 train --max_steps=1.5                      max_steps must be a whole number above 0
@@ -1318,7 +1318,7 @@ train --init_from=no.pt                    no.pt
 train --init_from=data/bytes/train.bin     train.bin is damaged, or not a checkpoint of train.py
 train --init_from=out/chars                another shape or tokenizer
 gpt --fit out/bytes                        six runs or more
-train --block_size=128                     no setting block_size=128, see help
+train --block_size=128                     there is no setting block_size: try --help
 gpt --export=out/new out/chars             char tokenizer
 gpt --import=none out/new                  none is not a GPT-2 to import
 sample --temperature=-1                    --temperature

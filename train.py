@@ -1,16 +1,15 @@
 """
-Train a GPT of 1M, 3.5M, 16M or 89M parameters. The whole model and the whole loop are in this file.
+Train a GPT of 1M, 3.5M, 16M or 89M parameters. The whole model and the whole loop are in this file,
+which also runs in a notebook cell. The same command resumes an interrupted run.
 
     python prepare.py                        # text -> tokens: the standard library's source code
     python train.py --minutes=3              # the tiny model, its whole schedule in three minutes
     python train.py --size=small --lr=5e-3   # every setting below is a flag; --help lists them all
     torchrun --standalone --nproc_per_node=8 train.py --size=medium      # eight GPUs
-
-Or paste it into a notebook cell. The same command resumes an interrupted run.
 """
 import argparse, base64, builtins, contextlib, copy, difflib, functools, gc, json, math, mmap
 import os, re, signal, sys, time, zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,16 +91,15 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, config.bias)
         self.proj = nn.Linear(config.d_model, config.d_model, config.bias)
 
-    def forward(self, x, cache=None):                         # (B, T, d_model)
+    def forward(self, x, cache=None, start=0):                # (B, T, d_model)
         B, T, _ = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
-        if cache is not None:  # then x is the whole prompt, or one token, which needs no mask
-            # (2, B, n_heads, end, head_dim): all tokens so far. The last T are x's: fill them in.
-            cache[..., -T:, :] = torch.stack((k, v))
-            k, v = cache
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)
+        if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to `start`
+            cache[..., start:start + T, :] = torch.stack((k, v))
+            k, v = cache[..., :start + T, :]  # x is the whole prompt, or one token: needs no mask
+        y = F.scaled_dot_product_attention(
+            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
 class Block(nn.Module):
@@ -116,8 +114,8 @@ class Block(nn.Module):
             nn.Linear(d_model, d_mlp, bias), nn.GELU("tanh"), nn.Linear(d_mlp, d_model, bias))
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x, cache=None):                         # (B, T, d_model) -> the same
-        x = x + self.drop(self.attn(self.ln_1(x), cache))
+    def forward(self, x, cache=None, start=0):                # (B, T, d_model) -> the same
+        x = x + self.drop(self.attn(self.ln_1(x), cache, start))
         return x + self.drop(self.mlp(self.ln_2(x)))
 
 class GPT(nn.Module):
@@ -155,7 +153,7 @@ class GPT(nn.Module):
             if self.grad_checkpoint and self.training:
                 x = recompute(block, x, use_reentrant=False)  # keep only x (Chen et al. 2016)
             else:
-                x = block(x, None if cache is None else cache[i, ..., :end, :])
+                x = block(x, None if cache is None else cache[i], start)
         logits = self.head(self.ln_f(x if cache is None else x[:, -1:]))
         if targets is None:
             return logits
@@ -188,7 +186,8 @@ def choose_token(logits, temperature, top_k, top_p, generator):
     if top_k is not None:
         probs[:, top_k:] = 0
     if top_p is not None:
-        probs[probs.cumsum(-1) - probs >= top_p] = 0  # those before it sum to top_p
+        sum_before = probs.cumsum(-1) - probs  # of the tokens that are more likely
+        probs[sum_before >= top_p] = 0
     return token_ids.gather(-1, torch.multinomial(probs, 1, generator=generator))[:, 0]
 
 # ---- The recipe: learning rate, number of steps, optimizer ---------------------------------------
@@ -199,7 +198,7 @@ def count(module):
 
 def recipe(config, n_params, sequences, optimizer):
     """(peak learning rate, steps): 20 tokens per parameter (Hoffmann et al. 2022, table 3)."""
-    steps = math.ceil(20 * n_params / (sequences * config.max_seq_len))
+    steps = math.ceil(20 * n_params / sequences / config.max_seq_len)
     return LR_SCALES[optimizer] / config.d_model, steps
 
 def lr_at(step, s):
@@ -228,14 +227,11 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             matrices, lr = group["params"], group["lr"]
-            for p in matrices:
-                if not self.state[p]:  # the first step
-                    self.state[p]["momentum"] = torch.zeros_like(p)
             grads = [p.grad for p in matrices]
-            momenta = [self.state[p]["momentum"] for p in matrices]
+            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
             torch._foreach_lerp_(momenta, grads, 0.05)           # m = 0.95 m + 0.05 g
             updates = torch._foreach_lerp(grads, momenta, 0.95)  # Nesterov's: 0.05 g + 0.95 m
-            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # autocast may make it bfloat16
+            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # bfloat16 under autocast
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
             torch._foreach_add_(matrices, x.unbind(), alpha=-0.2 * lr * max(x[0].shape) ** 0.5)
 
@@ -260,7 +256,7 @@ def load_data(s):
     """(meta, tokenizer, train, val): meta.json, and memory-mapped arrays of token ids."""
     folder = Path(s.data_dir, s.dataset)
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads((folder / "meta.json").read_bytes())
         tokenizer = load_tokenizer(meta["tokenizer"])
         dtype = np.dtype(meta["dtype"]).newbyteorder("<")
         train = np.memmap(folder / "train.bin", dtype, "r")
@@ -276,7 +272,8 @@ def load_data(s):
 
 @functools.lru_cache(2)
 def epoch_starts(n_tokens, T, seed, epoch):
-    """Shuffled starts of an epoch's windows: side by side from a random offset, round the end."""
+    """Shuffled starts of an epoch's windows. The tokens are a ring here: windows lie side by side
+    from a random offset on, and the last may run past the end, into the first tokens."""
     rng = np.random.RandomState([seed, epoch])  # its numbers are the same in every version of numpy
     offset = rng.randint(n_tokens, dtype="int64")
     return offset + T * rng.permutation(n_tokens // T)
@@ -330,7 +327,7 @@ def newest_checkpoint(folder):
             load_checkpoint(path)
             return path
         except UserError as error:
-            kept = path.replace(f"{path}.damaged")  # or the next save would make it ckpt_prev.pt
+            kept = path.replace(f"{path}.damaged")  # out of the next save's way
             say(f"warning: {error}; kept as {kept}")
     if any(folder.glob("*.pt*")):  # best.pt alone, or damaged ones
         raise UserError(f"{folder} holds a run that cannot be resumed: set another out_dir")
@@ -426,12 +423,12 @@ class Learner:
     def add_gradients(self, windows, step):
         """Forward and backward of this process's windows (n, T + 1), batch_size of them at a time.
         Returns their mean loss, a tensor that a GPU may still be working on: nothing waits here."""
-        s = self.s
         loss = 0
-        scale = self.loss_scale if s.dtype == "float16" else 1.0
-        micro_batches = windows.split(s.batch_size)
+        scale = self.loss_scale if self.s.dtype == "float16" else 1.0
+        micro_batches = windows.split(self.s.batch_size)
         for i, micro_batch in enumerate(micro_batches, 1):
-            torch.manual_seed(hash((s.seed, step, RANK * len(micro_batches) + i)))  # for dropout
+            # For dropout: the same seeds, however many processes share the micro-batches.
+            torch.manual_seed(hash((self.s.seed, step, RANK * len(micro_batches) + i)))
             if WORLD_SIZE > 1:  # for DDP: average over the processes only after the last one
                 self.net.require_backward_grad_sync = i == len(micro_batches)
             with self.autocast:
@@ -480,12 +477,12 @@ def rehearse(learner, windows, initial):
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
-        learner.load(initial)  # it has no moments yet: this frees those of the trial
+        learner.load(initial)  # this frees AdamW's and Muon's moments: `initial` has none yet
     if s.compile:
         say("compile    torch.compile takes up to a minute")
         try:
             learner.net = torch.compile(learner.model)
-            learner.add_gradients(windows, 0)  # compiles now, for the smaller last micro-batch too
+            learner.add_gradients(windows, 0)  # compiles now; the last micro-batch may be smaller
         except Exception as error:  # no C compiler, no Triton, a card that Triton does not know
             learner.net = learner.model
             s.compile = False
@@ -498,12 +495,12 @@ def rehearse(learner, windows, initial):
 def evaluate(learner, val, n_windows):
     """Mean loss (nats per token) over n_windows of val, by the uncompiled model: shapes vary."""
     T = learner.model.config.max_seq_len
-    loss, starts = 0, T * torch.arange(n_windows)
-    for some in starts.split(learner.s.batch_size):
-        windows = read_windows(val, some.tolist(), T, learner.device)
+    loss = 0
+    for starts in (T * torch.arange(n_windows)).split(learner.s.batch_size):
+        windows = read_windows(val, starts.tolist(), T, learner.device)
         with learner.autocast:
             loss += learner.model(windows[:, :-1], windows[:, 1:]) * len(windows)
-    return loss.item() / n_windows
+    return float(loss) / n_windows
 
 # ---- The run -----------------------------------------------------------------------------------
 def train(**overrides):
@@ -532,9 +529,10 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape: the size's, or init_from's, which a finetuned run's own checkpoints have too.
+    # The shape. Finetuning keeps that of init_from; found has it, whether found is init_from itself
+    # or a run that started from it.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
-    shape = {name: asked[name] for name in asdict(base) if asked.get(name) is not None}
+    shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
     T = config.max_seq_len
     sequences = SEQUENCES[s.size]  # of one step
@@ -543,8 +541,9 @@ def train(**overrides):
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide the batch of {sequences} sequences")
     share = sequences // WORLD_SIZE  # those of this process
-    default = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
-    s.batch_size = min(share, s.batch_size or default)  # those on the device at once
+    if s.grad_accum_steps and not s.batch_size:
+        s.batch_size = math.ceil(share / s.grad_accum_steps)
+    s.batch_size = min(share, s.batch_size or max(1, room // T))  # those on the device at once
     tokens = sequences * T  # per step
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
@@ -554,21 +553,21 @@ def train(**overrides):
     torch.manual_seed(s.seed)
     model = GPT(config, s.grad_checkpoint).to(device)
     n_params, flops = count(model), flops_per_token(model)
-    default_lr, steps = recipe(config, n_params, sequences, s.optimizer)
+    default_lr, default_steps = recipe(config, n_params, sequences, s.optimizer)
     learner = Learner(model, s, device)
     initial = copy.deepcopy(learner.state()) | {
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0}]}
 
     # Has the run in out_dir these settings (SAME: see below)? Do init_from's weights fit the model?
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
-    same = asdict(config) | {name: asked[name] for name in SAME.split()} | {
+    same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
-    differ = resumed and found.get("same", {"format": 1}).items() - same.items()  # 1 had no "same"
-    if differ:
-        raise UserError(f"{out_dir} holds another run, with {dict(differ)}: set another out_dir, "
+    before = found.get("same", {"format": 1}) if resumed else same  # format 1 had no "same"
+    if differ := dict(before.items() - same.items()):
+        raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
                         f"or train on from its weights by adding {more_flags}")
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or replace(config, dropout=base.dropout) != base):  # except for dropout
+                        or config != replace(base, dropout=s.dropout)):  # which alone may change
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -580,8 +579,9 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. Evals may take a tenth of the time; a sequence there costs a third: no backward.
-    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # in steps
+    # The plan. Evals take a tenth of the time at most.
+    eval_steps = n_eval / 3 / sequences  # how many steps last as long as an eval: no backward pass
+    min_interval = math.ceil(10 * eval_steps)
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
@@ -592,10 +592,10 @@ def train(**overrides):
         tick = time.perf_counter()
         evaluate(learner, val_data, s.batch_size)  # one micro-batch of an eval
         eval_time = (time.perf_counter() - tick) * n_eval / s.batch_size
-        left = 60 * s.minutes - (time.monotonic() - started) - 2 * eval_time  # the first, the last
+        left = 60 * s.minutes + started - time.monotonic() - 2 * eval_time  # the first, the last
         steps = left / (step_time + eval_time / (s.eval_interval or min_interval))
-        steps = gather(max(1, int(steps)))[0]  # process 0's
-    s.max_steps, s.lr = s.max_steps or steps, s.lr or default_lr
+        default_steps = gather(max(1, int(steps)))[0]  # process 0's
+    s.max_steps, s.lr = s.max_steps or default_steps, s.lr or default_lr
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
@@ -624,7 +624,7 @@ def train(**overrides):
     def save(name):
         """Write a checkpoint of now. A failure is a warning, but an error in the last save."""
         state = learner.state() if name == "ckpt.pt" else {"model": model.state_dict()}
-        state |= {"config": asdict(config), "tokenizer": meta["tokenizer"], "same": same,
+        state |= {"config": vars(config), "tokenizer": meta["tokenizer"], "same": same,
                   "plan": [s.max_steps, s.lr, s.warmup_steps], "step": step, "rows": rows}
         try:
             if RANK == 0:
@@ -650,7 +650,7 @@ def train(**overrides):
             ids = list(map(int, model.generate(document, 100, seed=s.seed)))
             say("sample: " + tokenizer.decode(ids).split("<|endoftext|>")[0].strip("\n�") + "\n")
         if loss < best:
-            save("best.pt")  # before ckpt.pt: a run killed in between does this eval again
+            save("best.pt")  # first: a run killed between the two saves repeats this eval
         save("ckpt.pt")
         model.train()
 
@@ -721,8 +721,8 @@ SAME = ("optimizer lr max_steps minutes warmup_steps weight_decay grad_clip seed
 def parse_setting(name, value):
     """The value in the setting's own type, whether it came as text or from Python."""
     if name not in SETTINGS:
-        hit = difflib.get_close_matches(name.split("=")[0], SETTINGS, 1, 0.74)
-        raise UserError(f"no setting {name}, {f'did you mean --{hit[0]}?' if hit else 'see help'}")
+        similar = difflib.get_close_matches(name, SETTINGS, 1, 0.74) or ["help"]
+        raise UserError(f"there is no setting {name}: try --{similar[0]}")
     kind, text = SETTINGS[name], str(value)
     if text == "None" and globals()[name] is None:
         return None
@@ -745,7 +745,7 @@ def command_line():
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
     given, unknown = parser.parse_known_args()  # parse_setting refuses what is unknown
-    return vars(given) | dict.fromkeys(flag.lstrip("-") for flag in unknown)
+    return vars(given) | {flag.lstrip("-").split("=")[0]: None for flag in unknown}
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
