@@ -529,8 +529,7 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape. Finetuning keeps that of init_from; found has it, whether found is init_from itself
-    # or a run that started from it.
+    # The shape. Finetuning keeps that of init_from, and a finetuned run's checkpoints have it too.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
@@ -579,9 +578,9 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. Evals take a tenth of the time at most.
-    eval_steps = n_eval / 3 / sequences  # how many steps last as long as an eval: no backward pass
-    min_interval = math.ceil(10 * eval_steps)
+    # The plan. Evals take a tenth of the time at most. One takes as long as n_eval / 3 / sequences
+    # steps: without a backward pass, a sequence costs a third.
+    min_interval = math.ceil(10 * n_eval / 3 / sequences)
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
@@ -721,6 +720,7 @@ SAME = ("optimizer lr max_steps minutes warmup_steps weight_decay grad_clip seed
 def parse_setting(name, value):
     """The value in the setting's own type, whether it came as text or from Python."""
     if name not in SETTINGS:
+        name = name.split("=")[0]
         similar = difflib.get_close_matches(name, SETTINGS, 1, 0.74) or ["help"]
         raise UserError(f"there is no setting {name}: try --{similar[0]}")
     kind, text = SETTINGS[name], str(value)
@@ -733,7 +733,7 @@ def parse_setting(name, value):
             limit = 1 if "below 1" in kind else 2**32
             if result == number and 0 <= number < limit and (number > 0 or "from 0" in kind):
                 return result
-        elif text and (kind == "text" or text in re.split(", | or ", kind)):
+        elif kind == "text" or text in re.split(", | or ", kind):
             return text if "True" not in kind else text == "True"
     raise UserError(f"{name} must be {kind}, not {value!r}")
 
@@ -744,8 +744,8 @@ def command_line():
         argument_default=argparse.SUPPRESS, formatter_class=argparse.RawTextHelpFormatter)
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
-    given, unknown = parser.parse_known_args()  # parse_setting refuses what is unknown
-    return vars(given) | {flag.lstrip("-").split("=")[0]: None for flag in unknown}
+    given, unknown = parser.parse_known_args()
+    return vars(given) | {flag.lstrip("-") + "=": None for flag in unknown}  # to be refused
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
