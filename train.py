@@ -93,12 +93,12 @@ class Attention(nn.Module):
 
     def forward(self, x, cache=None, start=0):                # (B, T, d_model)
         B, T, _ = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)
+        qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)     # (B, T, q or k or v, head, head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
         if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to `start`
             cache[..., start:start + T, :] = torch.stack((k, v))
-            k, v = cache[..., :start + T, :]  # x is the whole prompt, or one token: needs no mask
-        y = F.scaled_dot_product_attention(
+            k, v = cache[..., :start + T, :]
+        y = F.scaled_dot_product_attention(  # a single token may see all that is cached: no mask
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
@@ -133,7 +133,6 @@ class GPT(nn.Module):
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_weights:
             self.head.weight = self.tok_emb.weight
-
         # GPT-2's initial weights: std 0.02, less in the two layers of a block that add to x.
         for name, p in self.named_parameters():
             if p.dim() == 2:
@@ -231,7 +230,7 @@ class Muon(torch.optim.Optimizer):
             momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
             torch._foreach_lerp_(momenta, grads, 0.05)           # m = 0.95 m + 0.05 g
             updates = torch._foreach_lerp(grads, momenta, 0.95)  # Nesterov's: 0.05 g + 0.95 m
-            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # bfloat16 under autocast
+            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # autocast made it bfloat16
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
             torch._foreach_add_(matrices, x.unbind(), alpha=-0.2 * lr * max(x[0].shape) ** 0.5)
 
@@ -449,7 +448,7 @@ class Learner:
             dist.all_reduce(numbers)  # sums over the processes
         loss, norm, leaving = (numbers / WORLD_SIZE).tolist()  # means; this waits for the GPU
         if math.isfinite(norm):
-            with self.autocast:  # for Muon's products
+            with self.autocast:  # Muon's products in bfloat16
                 for optimizer in self.optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = lr
@@ -482,7 +481,7 @@ def rehearse(learner, windows, initial):
         say("compile    torch.compile takes up to a minute")
         try:
             learner.net = torch.compile(learner.model)
-            learner.add_gradients(windows, 0)  # compiles now; the last micro-batch may be smaller
+            learner.add_gradients(windows, 0)  # compiles now, also for a smaller last micro-batch
         except Exception as error:  # no C compiler, no Triton, a card that Triton does not know
             learner.net = learner.model
             s.compile = False
@@ -529,7 +528,7 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape. Finetuning keeps that of init_from, and a finetuned run's checkpoints have it too.
+    # The shape: the size's, or that of init_from, which a run that began from it has kept.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
@@ -561,12 +560,13 @@ def train(**overrides):
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
-    before = found.get("same", {"format": 1}) if resumed else same  # format 1 had no "same"
-    if differ := dict(before.items() - same.items()):
-        raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
-                        f"or train on from its weights by adding {more_flags}")
+    if resumed:
+        differ = found.get("same", {"format": 1}).items() - same.items()  # format 1 had no "same"
+        if differ:
+            raise UserError(f"{out_dir} holds another run, with {dict(differ)}: set another "
+                            f"out_dir, or train on from its weights by adding {more_flags}")
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or config != replace(base, dropout=s.dropout)):  # which alone may change
+                        or config != replace(base, dropout=s.dropout)):  # only it may differ
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -600,7 +600,7 @@ def train(**overrides):
 
     # Forget the rehearsal: load the initial state, the resumed one, or the weights to finetune.
     if resumed:
-        initial |= found
+        initial |= found  # its step and its rows too
     elif s.init_from:
         initial["model"] = found["model"]
     learner.load(initial)
@@ -720,7 +720,7 @@ SAME = ("optimizer lr max_steps minutes warmup_steps weight_decay grad_clip seed
 def parse_setting(name, value):
     """The value in the setting's own type, whether it came as text or from Python."""
     if name not in SETTINGS:
-        name = name.split("=")[0]
+        name = name.split("=")[0]  # see command_line
         similar = difflib.get_close_matches(name, SETTINGS, 1, 0.74) or ["help"]
         raise UserError(f"there is no setting {name}: try --{similar[0]}")
     kind, text = SETTINGS[name], str(value)
@@ -734,7 +734,7 @@ def parse_setting(name, value):
             if result == number and 0 <= number < limit and (number > 0 or "from 0" in kind):
                 return result
         elif kind == "text" or text in re.split(", | or ", kind):
-            return text if "True" not in kind else text == "True"
+            return text == "True" if "True" in kind else text
     raise UserError(f"{name} must be {kind}, not {value!r}")
 
 def command_line():
@@ -744,8 +744,8 @@ def command_line():
         argument_default=argparse.SUPPRESS, formatter_class=argparse.RawTextHelpFormatter)
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
-    given, unknown = parser.parse_known_args()
-    return vars(given) | {flag.lstrip("-") + "=": None for flag in unknown}  # to be refused
+    given, unknown = parser.parse_known_args()  # with "=", what is unknown is no setting's name
+    return vars(given) | {flag.lstrip("-") + "=": None for flag in unknown}
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
