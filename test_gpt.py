@@ -1301,7 +1301,7 @@ def test_a_broken_download_resumes_where_it_stopped(tmp_path, server, ranges):
 # ---- Mistakes: a command, and what its one line must name --------------------------------------
 MISTAKEN_COMMANDS = """
 train --lrr=1                              there is no setting lrr: try --lr
-train size=toy                             there is no setting size: try --size
+train size=toy                             tiny, small or medium, not 'size=toy'
 train --size=smal                          size must be toy, tiny, small or medium
 train --lr=nan                             lr must be a number above 0
 train --max_steps=1.5                      max_steps must be a whole number above 0

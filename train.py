@@ -95,10 +95,10 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)     # (B, T, q or k or v, head, head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
-        if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to `start`
+        if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim); T is 1 where start > 0
             cache[..., start:start + T, :] = torch.stack((k, v))
             k, v = cache[..., :start + T, :]
-        y = F.scaled_dot_product_attention(  # a single token may see all that is cached: no mask
+        y = F.scaled_dot_product_attention(  # one token needs no mask: it may see all the keys
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
@@ -217,10 +217,11 @@ class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024; the constants are theirs). Each matrix moves by its momentum made
     orthogonal: all singular values become about 1, so rare directions move as far as common ones.
     0.2 times the root of the longer side makes steps as large as AdamW's (Liu et al. 2025)."""
-    def __init__(self, matrices, weight_decay):
+    def __init__(self, matrices, weight_decay, autocast):
         shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
         super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay})
+        self.autocast = autocast
 
     @torch.no_grad()
     def step(self):
@@ -230,7 +231,8 @@ class Muon(torch.optim.Optimizer):
             momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
             torch._foreach_lerp_(momenta, grads, 0.05)           # m = 0.95 m + 0.05 g
             updates = torch._foreach_lerp(grads, momenta, 0.95)  # Nesterov's: 0.05 g + 0.95 m
-            x = orthogonal(torch.stack(updates)).to(grads[0].dtype)  # autocast made it bfloat16
+            with self.autocast:  # in bfloat16 on most GPUs
+                x = orthogonal(torch.stack(updates)).to(grads[0].dtype)
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
             torch._foreach_add_(matrices, x.unbind(), alpha=-0.2 * lr * max(x[0].shape) ** 0.5)
 
@@ -298,7 +300,7 @@ def save_checkpoint(path, checkpoint):
     with open(new, "wb") as file:
         torch.save(checkpoint, file)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file)
     if path.name == "ckpt.pt" and path.exists():
         path.replace(path.with_name("ckpt_prev.pt"))
     new.replace(path)
@@ -407,7 +409,7 @@ class Learner:
                   {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0}]
         self.optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)]
         if matrices:
-            self.optimizers.append(Muon(matrices, s.weight_decay))
+            self.optimizers.append(Muon(matrices, s.weight_decay, self.autocast))
 
     def state(self):
         return {"model": self.model.state_dict(), "loss_scale": self.loss_scale,
@@ -448,11 +450,10 @@ class Learner:
             dist.all_reduce(numbers)  # sums over the processes
         loss, norm, leaving = (numbers / WORLD_SIZE).tolist()  # means; this waits for the GPU
         if math.isfinite(norm):
-            with self.autocast:  # Muon's products in bfloat16
-                for optimizer in self.optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = lr
-                    optimizer.step()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                optimizer.step()
             self.loss_scale *= 2 if self.s.dtype == "float16" and step % 2000 == 1999 else 1
         else:  # skip the step: float16 overflowed, or the learning rate is too high
             self.loss_scale /= 2
@@ -528,7 +529,7 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape: the size's, or that of init_from, which a run that began from it has kept.
+    # The shape. To finetune, found has the right one, be it init_from or a run that began from it.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
@@ -561,12 +562,12 @@ def train(**overrides):
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
-        differ = found.get("same", {"format": 1}).items() - same.items()  # format 1 had no "same"
-        if differ:
-            raise UserError(f"{out_dir} holds another run, with {dict(differ)}: set another "
+        before = found.get("same", {"format": 1})  # format 1 had no "same"
+        if differ := dict(before.items() - same.items()):  # {setting: its value in that run}
+            raise UserError(f"{out_dir} holds another run, with {differ}: set another "
                             f"out_dir, or train on from its weights by adding {more_flags}")
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or config != replace(base, dropout=s.dropout)):  # only it may differ
+                        or config != replace(base, dropout=s.dropout)):  # more than that was set
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -621,7 +622,6 @@ def train(**overrides):
     n_skipped = 0
 
     def save(name):
-        """Write a checkpoint of now. A failure is a warning, but an error in the last save."""
         state = learner.state() if name == "ckpt.pt" else {"model": model.state_dict()}
         state |= {"config": vars(config), "tokenizer": meta["tokenizer"], "same": same,
                   "plan": [s.max_steps, s.lr, s.warmup_steps], "step": step, "rows": rows}
@@ -630,12 +630,13 @@ def train(**overrides):
                 save_checkpoint(out_dir / name, state)
                 write_log(out_dir / "log.csv", rows)
         except (OSError, RuntimeError) as error:  # a full disk, or a Drive that went away
-            if leave or step == s.max_steps:
+            if leave or step == s.max_steps:  # it was the last save
                 raise UserError(f"{name} could not be saved ({error}): make room, repeat") from None
             say(f"warning: {name} could not be saved ({error}): training continues")
 
     def look():
-        """Evaluate, complete the newest row, sample, save."""
+        """Evaluate, complete the newest row, sample, save. ckpt.pt is last: a run that is killed
+        before does all of this again."""
         model.eval()
         best = min(row.get("val_loss", math.inf) for row in rows)
         loss = evaluate(learner, val_data, n_eval)
@@ -649,7 +650,7 @@ def train(**overrides):
             ids = list(map(int, model.generate(document, 100, seed=s.seed)))
             say("sample: " + tokenizer.decode(ids).split("<|endoftext|>")[0].strip("\n�") + "\n")
         if loss < best:
-            save("best.pt")  # first: a run killed between the two saves repeats this eval
+            save("best.pt")
         save("ckpt.pt")
         model.train()
 
@@ -720,7 +721,6 @@ SAME = ("optimizer lr max_steps minutes warmup_steps weight_decay grad_clip seed
 def parse_setting(name, value):
     """The value in the setting's own type, whether it came as text or from Python."""
     if name not in SETTINGS:
-        name = name.split("=")[0]  # see command_line
         similar = difflib.get_close_matches(name, SETTINGS, 1, 0.74) or ["help"]
         raise UserError(f"there is no setting {name}: try --{similar[0]}")
     kind, text = SETTINGS[name], str(value)
@@ -744,8 +744,8 @@ def command_line():
         argument_default=argparse.SUPPRESS, formatter_class=argparse.RawTextHelpFormatter)
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
-    given, unknown = parser.parse_known_args()  # with "=", what is unknown is no setting's name
-    return vars(given) | {flag.lstrip("-") + "=": None for flag in unknown}
+    given, unknown = parser.parse_known_args()
+    return vars(given) | {flag.lstrip("-").split("=")[0]: flag for flag in unknown}  # all refused
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
