@@ -167,7 +167,7 @@ class GPT(nn.Module):
         generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
         shape = c.n_layers, 2, len(ids), c.n_heads, c.max_seq_len, c.d_model // c.n_heads
         cache = self.head.weight.new_empty(shape)  # (layer, k or v, B, head, position, head_dim)
-        context, n_cached = ids[:, -c.max_seq_len:], 0
+        context, n_cached = ids[:, -c.max_seq_len:], 0  # n_cached of the context are in the cache
         for _ in range(max_new_tokens):
             if context.size(1) > c.max_seq_len:
                 context, n_cached = context[:, -max(1, c.max_seq_len // 2):], 0
@@ -378,10 +378,10 @@ def catch_signals():
 
 def choose_device(name):
     """(device, its name, its best dtype, tokens in a micro-batch) of the named or best device."""
-    if name is None and torch.accelerator.is_available():
-        name = torch.accelerator.current_accelerator().type
+    found = torch.accelerator.is_available() and torch.accelerator.current_accelerator().type
+    name = name or found or "cpu"
     try:
-        device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else name or "cpu")
+        device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else name)
         torch.ones(1, device=device).item()  # some builds have no kernels for an old GPU
     except Exception as error:
         raise UserError(f"device {name} cannot be used here ({error!r:.80})") from None
@@ -477,7 +477,7 @@ def rehearse(learner, windows, initial):
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
-        learner.load(initial)  # this frees AdamW's and Muon's moments: `initial` has none yet
+        learner.load(initial)  # back to no moments: their memory is free for the next trial
     if s.compile:
         say("compile    torch.compile takes up to a minute")
         try:
@@ -529,20 +529,26 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape. To finetune, found has the right one, be it init_from or a run that began from it.
+    # The shape: the size's, or init_from's. A run that began from init_from has that one too.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
+    if s.init_from and (found["tokenizer"] != meta["tokenizer"]
+                        or config != replace(base, dropout=s.dropout)):  # only dropout may change
+        raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
+                        "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
+
+    # The batch, in sequences: of a step, of this process, and on the device at once.
     T = config.max_seq_len
-    sequences = SEQUENCES[s.size]  # of one step
+    sequences = SEQUENCES[s.size]
     if s.batch_size and s.grad_accum_steps:
         sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide the batch of {sequences} sequences")
-    share = sequences // WORLD_SIZE  # those of this process
+    share = sequences // WORLD_SIZE
     if s.grad_accum_steps and not s.batch_size:
         s.batch_size = math.ceil(share / s.grad_accum_steps)
-    s.batch_size = min(share, s.batch_size or max(1, room // T))  # those on the device at once
+    s.batch_size = min(share, s.batch_size or max(1, room // T))
     tokens = sequences * T  # per step
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
@@ -557,7 +563,7 @@ def train(**overrides):
     initial = copy.deepcopy(learner.state()) | {
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0}]}
 
-    # Has the run in out_dir these settings (SAME: see below)? Do init_from's weights fit the model?
+    # Has the run in out_dir these settings (SAME: see below)?
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
@@ -566,10 +572,6 @@ def train(**overrides):
         if differ := dict(before.items() - same.items()):  # {setting: its value in that run}
             raise UserError(f"{out_dir} holds another run, with {differ}: set another "
                             f"out_dir, or train on from its weights by adding {more_flags}")
-    if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or config != replace(base, dropout=s.dropout)):  # more than that was set
-        raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
-                        "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
     def read_step(step):  # the windows of this process, (share, T + 1)
         first = (step * WORLD_SIZE + RANK) * share
@@ -579,8 +581,7 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. Evals take a tenth of the time at most. One takes as long as n_eval / 3 / sequences
-    # steps: without a backward pass, a sequence costs a third.
+    # The plan. Evals may take a tenth of the time; without a backward pass, a window costs a third.
     min_interval = math.ceil(10 * n_eval / 3 / sequences)
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
@@ -635,16 +636,15 @@ def train(**overrides):
             say(f"warning: {name} could not be saved ({error}): training continues")
 
     def look():
-        """Evaluate, complete the newest row, sample, save. ckpt.pt is last: a run that is killed
-        before does all of this again."""
+        """Evaluate, sample, save. ckpt.pt comes last: a run killed before does all this again."""
         model.eval()
         best = min(row.get("val_loss", math.inf) for row in rows)
         loss = evaluate(learner, val_data, n_eval)
         bpb = loss / math.log(2) * n_eval * T / n_bytes
         rows[-1] |= {"val_loss": loss, "bpb": bpb}
-        say(f"eval: val loss {loss:.4f} (lowest {min(best, loss):.4f}), {bpb:.4f} bits per byte")
         if not math.isfinite(loss):
             raise UserError(f"the weights are broken: set a lower lr than {s.lr:.1e}")
+        say(f"eval: val loss {loss:.4f} (lowest {min(best, loss):.4f}), {bpb:.4f} bits per byte")
         if step:  # 100 tokens of a new document; the last may hold half a character
             document = torch.tensor([[tokenizer.eot_token]], device=device)
             ids = list(map(int, model.generate(document, 100, seed=s.seed)))
@@ -695,7 +695,7 @@ def train(**overrides):
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
         f"finished: python sample.py {out_dir} writes text; to train longer, add {more_flags}")
     if WORLD_SIZE > 1:
-        learner.net = None  # DDP before its process group: in the other order it can hang
+        learner.net = None  # end DDP before its process group: the other way round it can hang
         gc.collect()
         dist.destroy_process_group()
     return functools.reduce(dict.__or__, rows) | {  # the latest value of each column
@@ -734,7 +734,7 @@ def parse_setting(name, value):
             if result == number and 0 <= number < limit and (number > 0 or "from 0" in kind):
                 return result
         elif kind == "text" or text in re.split(", | or ", kind):
-            return text == "True" if "True" in kind else text
+            return (text == "True") if kind == "True or False" else text
     raise UserError(f"{name} must be {kind}, not {value!r}")
 
 def command_line():
@@ -744,8 +744,8 @@ def command_line():
         argument_default=argparse.SUPPRESS, formatter_class=argparse.RawTextHelpFormatter)
     for name in SETTINGS:  # --compile is --compile=True
         parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
-    given, unknown = parser.parse_known_args()
-    return vars(given) | {flag.lstrip("-").split("=")[0]: flag for flag in unknown}  # all refused
+    given, unknown = parser.parse_known_args()  # parse_setting refuses the unknown
+    return vars(given) | {flag.lstrip("-").split("=")[0]: flag for flag in unknown}
 
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
