@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import train
-from prepare import GPT2_PATTERN  # how GPT-2 splits text into words
+from prepare import BPE_PATTERN, GPT2_PATTERN  # how text is split into words
 from train import GPT, GPTConfig, MEDIUM, SMALL, TINY, TOY, UserError  # noqa: F401 (for import)
 
 # ---- A trained model from its file ---------------------------------------------------------------
@@ -55,10 +55,8 @@ class Tokenizer:
         return data.decode(errors="replace")
 
 def checkpoint_file(path):
-    """
-    The .pt file that a path means: the file itself; for a run's folder its best.pt, or else its
-    latest checkpoint; for a folder of runs the same of its newest run. UserError: there is none.
-    """
+    """The .pt file that a path means: the file itself; for a run's folder its best.pt, or else its
+    latest checkpoint; for a folder of runs the same of its newest run. UserError: there is none."""
     if os.path.isfile(path):
         return path
     for depth in ("", "*"):
@@ -100,11 +98,11 @@ others = map(chr, range(256, 512))
 ALPHABET = "".join(own if own.isprintable() and own != " " else next(others)
                    for own in map(chr, range(256)))
 
+SPLIT = {"Regex": BPE_PATTERN.replace(r"|\s++$", "")}  # $ is the end of a line in their engine
+
 def merges_of(texts):
-    """
-    The merges (left, right) of a BPE, from its spelled tokens in the order of their ranks. To find
-    a token's two parts, its bytes are merged by the lower ranks until two pieces are left.
-    """
+    """The merges (left, right) of a BPE, from its spelled tokens in the order of their ranks. To
+    find a token's two parts, its bytes are merged by the lower ranks until two pieces are left."""
     ranks, merges = {text: rank for rank, text in enumerate(texts)}, []
     for text, rank in ranks.items():
         parts = list(text)
@@ -133,13 +131,12 @@ def weight_pairs(ours, theirs):
         yield p.data, q.data.T if ".c_" in name and q.dim() == 2 else q.data
 
 def export(run, folder):
-    """
-    Write a run (its folder or a .pt file) to a new folder, for transformers' AutoModelForCausalLM
-    and AutoTokenizer. UserError: its tokenizer is not a byte-level BPE; OSError: the folder exists.
-    """
+    """Write a run (its folder or a .pt file) to a new folder, for transformers'
+    AutoModelForCausalLM and AutoTokenizer. UserError: its tokenizer is not a byte-level BPE;
+    OSError: the folder exists."""
     model, tokenizer = load(run)
     c, spec, end = model.config, tokenizer.spec, tokenizer.endoftext
-    if spec["pattern"] != GPT2_PATTERN:
+    if spec["pattern"] not in (BPE_PATTERN, GPT2_PATTERN):
         raise UserError(f"{run} has a {spec['name']} tokenizer and a GPT-2 has a byte-level BPE: "
                         "prepare.py --tokenizer=bpe makes data for a run that can be exported")
     transformers = hugging_face()
@@ -158,7 +155,12 @@ def export(run, folder):
     texts = [token.decode("latin-1").translate(ALPHABET) for token in tokens]
     ranks, merges = {text: rank for rank, text in enumerate(texts)}, merges_of(texts)
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE(ranks, merges))
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = tokenizers.pre_tokenizers
+    bpe.pre_tokenizer = words.ByteLevel(add_prefix_space=False)
+    if spec["pattern"] == BPE_PATTERN:
+        split = words.Split(tokenizers.Regex(SPLIT["Regex"]), "isolated")
+        byte_level = words.ByteLevel(add_prefix_space=False, use_regex=False)
+        bpe.pre_tokenizer = words.Sequence([split, byte_level])
     bpe.decoder = tokenizers.decoders.ByteLevel()
     bpe.add_special_tokens([END])
     Path(folder).mkdir(parents=True)
@@ -168,12 +170,12 @@ def export(run, folder):
         clean_up_tokenization_spaces=False).save_pretrained(folder)
 
 def read_tokenizer(tokenizer):
-    """
-    (spec, ids) of a tokenizer of transformers: the spec as meta.json has it, and the ids there of
-    its tokens and, last, of <|endoftext|>. ValueError: it is not GPT-2's kind of BPE.
-    """
+    """(spec, ids) of a tokenizer of transformers: the spec as meta.json has it, and the ids there
+    of its tokens and, last, of <|endoftext|>. ValueError: it is not GPT-2's kind of BPE."""
     found = json.loads(tokenizer.backend_tokenizer.to_str())
-    model, words = found["model"], found["pre_tokenizer"] or {}
+    model, words, pattern = found["model"], found["pre_tokenizer"] or {}, GPT2_PATTERN
+    if words.get("pretokenizers", [{}])[0].get("pattern") == SPLIT:  # as export() writes it
+        words, pattern = words["pretokenizers"][1] | {"use_regex": True}, BPE_PATTERN
     ids = tokenizer.get_vocab()
     merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
     texts = sorted(ALPHABET, key=lambda byte: ids.get(byte, 0)) + ["".join(m) for m in merges]
@@ -183,15 +185,13 @@ def read_tokenizer(tokenizer):
         raise ValueError(f"its tokenizer is not 256 bytes, one token per merge, and {END}")
     tokens = [base64.b64encode(bytes(map(ALPHABET.index, text))).decode() for text in texts]
     name = "gpt2" if len(tokens) == 50_256 else "bpe"  # as prepare.py calls them
-    spec = {"name": name, "pattern": GPT2_PATTERN, "tokens": tokens}
+    spec = {"name": name, "pattern": pattern, "tokens": tokens}
     return spec, [ids[text] for text in [*texts, END]]
 
 def import_gpt2(source, out_dir):
-    """
-    Make a GPT-2 of transformers, a folder or a name on their hub, a new run: best.pt to sample and
-    finetune, meta.json for prepare.py --tokenizer=OUT_DIR. <|endoftext|> becomes the last id.
-    Returns the GPTConfig. UserError: it is missing, damaged or no GPT-2; OSError: out_dir exists.
-    """
+    """Make a GPT-2 of transformers, a folder or a name on their hub, a new run: best.pt to sample
+    and finetune, meta.json for prepare.py --tokenizer=OUT_DIR. <|endoftext|> becomes the last id.
+    Returns the GPTConfig. UserError: it is missing or no GPT-2; OSError: out_dir exists."""
     transformers = hugging_face()
     try:
         given = transformers.AutoConfig.from_pretrained(source)

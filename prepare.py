@@ -1,20 +1,19 @@
-"""Text in, tokens out: makes the train.bin, val.bin and meta.json that train.py reads.
+"""
+Text in, tokens out: makes the train.bin, val.bin and meta.json that train.py reads.
 
     python prepare.py                                    # Python's standard library: no network
     python prepare.py --dataset=tinystories              # downloads 1.9 GB
     python prepare.py --input=my.txt                     # your own text, to data/my
-    python prepare.py --input books/ --vocab_size=32000  # every .txt and .jsonl in a folder
+    python prepare.py --input books/ --vocab_size=32000  # the text and the code in a folder
+    python prepare.py --input=chats.jsonl                # conversations, or texts: see --field
 
-In this order: where text comes from, how it is read, how a tokenizer is trained on it, how text
-becomes tokens, how the files are put in place. The text may be larger than memory.
+The text may be larger than memory; it is read twice, for the tokenizer and for the tokens.
 """
-import argparse, base64, builtins, bz2, contextlib, difflib, glob, gzip, hashlib, heapq
-import http.client, io, itertools, json, lzma, math, os, re, shlex, shutil, sys, sysconfig, time
-import urllib.error, urllib.request, zlib
+import argparse, base64, builtins, bz2, contextlib, difflib, glob, gzip, heapq, http.client
+import io, itertools, json, lzma, os, re, shlex, signal, sys, sysconfig, time, urllib.request, zlib
 from collections import Counter, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import regex  # re with \p{L}; tiktoken brings it
@@ -22,214 +21,290 @@ import tiktoken
 
 # Settings: edit them here, or give them as --name=value or prepare(name=value)
 dataset = "python"  # or tinystories, shakespeare, a name for your text (unset: the input's name)
-input_ = None  # your own text: files, folders, globs of .txt and .jsonl ("text"), also .gz .xz .bz2
-tokenizer = "bpe"  # bpe (trained here), char, gpt2, or the folder of a dataset that lends its own
-vocab_size = 4096  # tokens of a bpe tokenizer, <|endoftext|> among them
-val_fraction = 0.01  # for validation: every n-th document; of few documents, the end of the text
-separator = "<|endoftext|>"  # the line that separates documents in a .txt; "blank": empty lines
+input_ = None  # your own text: files of any name, folders, globs; .gz, .xz and .bz2 are unpacked
+separator = "<|endoftext|>"  # the line between documents, or blank (an empty line), or line (each)
+literal_markers = False  # True: <|endoftext|> inside a line and <|startoftext|> are plain text
+field = None  # the text's field in .jsonl and .json; None: "text", or else the turns of a chat
+tokenizer = "bpe"  # bpe (trained here), char, gpt2, or a dataset's folder, a run's or a .pt file
+vocab_size = 4096  # from 257 to 1,000,000: tokens of a bpe tokenizer, <|endoftext|> among them
+val_fraction = 0.01  # up to 0.5: the part for validation; of a small text it is up to a tenth
 data_dir = "data"  # the dataset is made in data_dir/dataset
 overwrite = False  # replace a dataset that is there already
+PREPARE_SETTINGS = ("dataset input separator literal_markers field tokenizer vocab_size "
+                    "val_fraction data_dir overwrite").split()
 
 # How GPT-2 splits text into words, as tiktoken writes it: letters, digits or signs, with the one
 # space before them, or white space. No token crosses from a word into the next.
 GPT2_PATTERN = (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++"
                 r"|\s++$|\s+(?!\S)|\s")
-TINYSTORIES = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStories-"
-CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
-DOWNLOADS = {  # text to train on and, where there is one, text to validate on
-    "tinystories": [TINYSTORIES + "train.txt", TINYSTORIES + "valid.txt"],
-    "shakespeare": [CHAR_RNN + "tinyshakespeare/input.txt"]}
-BLOCK = 1 << 16  # characters: text is read and encoded in blocks of about this size
-BPE_SAMPLE = 256 << 20  # bytes of text; a tokenizer trained on more would hardly differ
+# Ours keeps with a letter the marks that follow it: the vowel signs of Hindi, a separate accent.
+BPE_PATTERN = GPT2_PATTERN.replace(r"\p{L}++", r"\p{L}[\p{L}\p{M}]*+")
+HUGGING_FACE = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/"
+CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
+DOWNLOADS = {"tinystories": HUGGING_FACE + "TinyStories-train.txt",
+             "shakespeare": CHAR_RNN + "input.txt"}
+TEXT_ENDINGS = (  # what is read in a folder; a file that is named may be called anything
+    ".txt .text .md .rst .tex .org .jsonl .py .js .ts .c .h .cc .cpp .hpp .cu .java .kt .go .rs "
+    ".rb .php .pl .lua .r .jl .swift .scala .hs .sh .sql .css .html").split()
+ENDING = re.compile(r"(\.\w+?)?(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)
+BLOCK = 1 << 16  # characters: documents are encoded in blocks of at least this size
+LONGEST = 1 << 22  # characters: a longer document is cut
+BPE_SAMPLE = 128 << 20  # bytes of text; a tokenizer trained on more would hardly differ
+BPE_WORDS = 3 << 20  # bytes of different words; if there are more, the rare ones are sampled
 
 class PrepareError(ValueError):
     """A mistake in the settings or the files, explained in one line. Anything else is a bug."""
-
     def _render_traceback_(self):  # IPython and Jupyter show this instead of a traceback
         return [f"error: {self}"]
 
 class DatasetExists(PrepareError):
-    """No mistake where a notebook's cells are run again: the next cell uses the dataset."""
+    """In a notebook no mistake, but a second run: the next cell uses the dataset."""
+
+def tell(line):
+    """Print. Where nobody reads any more (`| head -1`), the work goes on."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        sys.stdout = None  # then print() prints nothing
 
 def progress(line):
     """Print the line, unless another was printed in the last ten seconds."""
     if time.monotonic() - progress.last > 10:
         progress.last = time.monotonic()
-        print(line, flush=True)
+        tell(line)
 progress.last = time.monotonic()
 
 # --- Where text comes from
-TEXT_FILE = re.compile(r"(.*)\.(txt|jsonl)(\.gz|\.xz|\.bz2)?", re.IGNORECASE | re.DOTALL)
-
 def find_text(s):
-    """Return the files to train on, those to validate on if there are any, and what they are."""
+    """Return the files with the text, and what they are."""
     if s.input:
-        return find_input(s.input), [], " ".join(s.input)
+        return find_input(s.input), " ".join(s.input)
     if s.dataset == "python":  # without tests and packages, in the same order each time
         root = Path(sysconfig.get_path("stdlib"))
         left_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
         files = [str(path) for path in sorted(root.rglob("*.py"))
                  if not left_out & set(path.relative_to(root).parts)]
-        return files, [], f"the standard library of Python {sys.version.split()[0]}"
+        return files, f"the standard library of Python {sys.version.split()[0]}"
     if s.dataset in DOWNLOADS:
-        folder, urls = os.path.join(s.data_dir, "downloads", s.dataset), DOWNLOADS[s.dataset]
-        files = [download(url, os.path.join(folder, url.split("/")[-1])) for url in urls]
-        return files[:1], files[1:], urls[0]
-    raise PrepareError(f"dataset must be python, {', '.join(DOWNLOADS)} or have an input, "
-                       f"not {s.dataset}")
+        url = DOWNLOADS[s.dataset]
+        path = os.path.join(s.data_dir, "downloads", s.dataset, url.split("/")[-1])
+        return [download(url, path)], url
+    raise PrepareError(f"dataset={s.dataset} needs an input; {', '.join(DOWNLOADS)}, python do not")
 
 def find_input(items):
-    """Return the .txt and .jsonl files of files, folders and globs, sorted within each of these."""
-    paths = {}  # real path -> path: a file given twice would be in both train and val
+    """Return the files that files, folders and globs mean, each once, sorted within each item."""
+    paths, left_out = {}, Counter()  # paths: how a file begins -> its path
     for item in items:
-        pattern = glob.escape(item) + "/**" if os.path.isdir(item) else item
-        found = [path for path in sorted(glob.glob(pattern, recursive=True) or [item])
-                 if TEXT_FILE.fullmatch(path) and not os.path.isdir(path)]
+        found = [item] if os.path.exists(item) else sorted(glob.glob(item, recursive=True))
         if not found:
-            raise PrepareError(f"input: {item} is no .txt, .jsonl (.gz .xz .bz2) or folder of them")
-        paths |= {os.path.realpath(path): path for path in found}
-    return list(paths.values())
+            raise PrepareError(f"input: there is no {item}")
+        for path in map(Path, found):
+            for file in filter(Path.is_file, sorted(path.rglob("*")) if path.is_dir() else [path]):
+                hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+                ending = "hidden" if hidden else ENDING.search(file.name)[1] or "without ending"
+                if file == path or ending.lower() in TEXT_ENDINGS:
+                    with reading(file) as begin:  # a copy would be in both train and val
+                        first = paths.setdefault(hash(begin.read(1 << 20)), file)
+                    left_out[f"copy ({file} of {first})"] += file != first
+                else:
+                    left_out[ending] += 1
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items() if n)
+    if kinds:
+        tell(f"{len(paths):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
+    if not paths:
+        raise PrepareError(f"input: no text in {' '.join(items)}; --input=FILE reads any file")
+    return list(map(str, paths.values()))
 
-class Redirect(urllib.request.HTTPRedirectHandler):
-    """Follow redirects, but not away from HTTPS; keep the SHA-256 that Hugging Face sends."""
-    sha256 = ""
-
-    def redirect_request(self, request, file, code, message, headers, url):
-        self.sha256 = headers.get("X-Linked-ETag", "").strip('"')
-        if request.type == "https" and not url.startswith("https:"):
-            raise urllib.error.URLError(f"it redirects to {url}, which is not HTTPS")
-        return super().redirect_request(request, file, code, message, headers, url)
-
-def sha256_of(path):
-    """Return a file's SHA-256 in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+@contextlib.contextmanager
+def reading(path):
+    """Open a file to read its bytes, unpacked. What goes wrong becomes a PrepareError."""
+    openers = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    try:
+        with openers.get(os.path.splitext(path)[1].lower(), open)(path, "rb") as file:
+            begin = file.read(1 << 16)
+            file.seek(0)
+            even, odd = begin[::2].count(0), begin[1::2].count(0)  # NUL bytes
+            if begin[:2] in (b"\xff\xfe", b"\xfe\xff") or abs(even - odd) > len(begin) / 5 + 2:
+                raise PrepareError(f"{path} is UTF-16: save it as UTF-8")
+            if even + odd > len(begin) / 100 + 2:
+                raise PrepareError(f"{path} is an archive or the like, not text: unpack it")
+            try:
+                yield file
+            except UnicodeDecodeError as error:
+                place = file.tell() - len(error.object) + error.start
+                byte = f"byte {place:,} is 0x{error.object[error.start]:02x}"
+                raise PrepareError(f"{path} is not UTF-8: {byte}") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PrepareError(f"cannot read {path}: {reason}") from None
 
 def download(url, path):
-    """Fetch url to path and return path. A broken download resumes where it stopped."""
+    """Fetch url to path and return path. If it breaks, the next run resumes it."""
     if os.path.exists(path):
         return path
     part = Path(path + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(5):
-        time.sleep(attempt)  # seconds
-        have = part.stat().st_size if part.exists() else 0
-        print(f"downloading {url}: attempt {attempt + 1}, from byte {have:,}", flush=True)
-        try:
-            redirect = Redirect()
-            request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
-            with urllib.request.build_opener(redirect).open(request, timeout=60) as answer:
-                with open(part, "ab" if answer.status == 206 else "wb") as file:  # wb: all comes
-                    size = file.tell() + int(answer.headers["Content-Length"])
-                    while file.write(answer.read(1 << 20)):
-                        progress(f"downloaded {file.tell() / 1e6:,.0f} of {size / 1e6:,.0f} MB")
-            if part.stat().st_size != size:
-                problem = f"{part.stat().st_size:,} of {size:,} bytes came"
-            elif len(redirect.sha256) == 64 and sha256_of(part) != redirect.sha256:
-                problem = f"the SHA-256 is not {redirect.sha256}"
-                part.unlink()
-            else:
-                part.rename(path)
-                return path
-        except (OSError, http.client.HTTPException) as error:
-            problem = error
-            if getattr(error, "code", 0) == 416:  # the part here is longer than the file there
-                part.unlink()
-    raise PrepareError(f"cannot download {url}: {problem}; --dataset=python needs no network")
+    have = part.stat().st_size if part.exists() else 0
+    tell(f"downloading {url}, from byte {have:,}")
+    try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            with open(part, "ab" if answer.status == 206 else "wb") as file:  # wb: all of it comes
+                while file.write(answer.read(1 << 20)):
+                    progress(f"downloaded {file.tell() / 1e6:,.0f} MB")
+        if answer.length:  # None: the server did not say how many bytes come
+            raise OSError(f"{answer.length:,} bytes are missing")
+    except (OSError, http.client.HTTPException) as error:
+        raise PrepareError(f"{url}: {error}; run the command again, or delete {part}") from None
+    part.rename(path)
+    return path
 
-# --- Reading: one document after the other, long ones in parts: (text, does its document end here)
-def read_txt(file, separator):
-    """Yield a file's text. A line that is the separator, blanks aside, ends a document."""
-    if separator == "blank":
-        line = r"^[^\S\n]*\n"
-    else:  # a pattern that starts with plain text is fast; blanks before it are looked at below
-        line = re.escape(separator.strip()) + r"[^\S\n]*$\n?"
-    line, rest = re.compile(line, re.MULTILINE), ""
-    while block := file.read(BLOCK) + file.readline(BLOCK):  # to the end of a line, if that is near
-        text, start = rest + block, 0
-        for found in line.finditer(text):
-            of_line = max(start, text.rfind("\n", start, found.start()) + 1)
-            if not text[of_line:found.start()].strip():
-                yield text[start:of_line], True
-                start = found.end()
-        rest = text[start:]
-        if len(rest) > BLOCK:
-            yield rest, False
-            rest = ""
-    yield rest, True
+# --- Reading: one document after the other
+MARKER = r"<\|(?:end|start)oftext\|>(?:[^\S\n]*$\n?)?"
+SEPARATED = "<|endoftext|> or <|startoftext|> within text separate documents (--literal_markers: not)"
 
-def read_jsonl(file, path):
-    """Yield the documents of a file with {"text": "..."} on each line."""
+def read_text(file, between, count):
+    """Yield the documents of a text, given the pattern of what is between them."""
+    rest = ""
+    while block := file.read(1 << 20) + file.readline(1 << 20):  # to the end of a line, if near
+        if "\r" in block or "\0" in block:
+            block += file.read(1) if block.endswith("\r") else ""
+            count["Windows line ends (CRLF) became LF"] += block.count("\r\n")
+            count["NUL bytes were left out"] += block.count("\0")
+            block = block.replace("\r\n", "\n").replace("\0", "")
+        if MARKER in between.pattern:
+            own_lines = f"\n{block}\n".count("\n<|endoftext|>\n")
+            inside = block.count("<|endoftext|>") + block.count("<|startoftext|>") - own_lines
+            count[SEPARATED] += inside
+        *documents, rest = between.split(rest + block)
+        for text in documents:
+            line = text.rstrip(" \t")  # blanks before a separator belong to its line
+            yield line if line.endswith("\n") else text
+        while len(rest) > LONGEST:
+            cut = rest.rfind("\n", 0, LONGEST) + 1 or LONGEST
+            count[f"cuts were made in documents of more than {LONGEST:,} characters"] += 1
+            yield rest[:cut]
+            rest = rest[cut:]
+    yield rest
+
+CHAT_ROLES = {"human": "User", "gpt": "Assistant", "chatgpt": "Assistant", "model": "Assistant"}
+
+def chat_turn(role, content):
+    """A turn of a conversation as text. sample.py --chat writes a prompt in the same way."""
+    return f"{CHAT_ROLES.get(role.lower(), role.capitalize())}: {content.strip()}\n"
+
+def chat_of(record):
+    """The text of a conversation, as OpenAI, ShareGPT or ChatGPT's export writes it; else None."""
+    turns = record.get("messages", record.get("conversations"))
+    if "mapping" in record:  # ChatGPT's tree of messages: from the last one up to the first
+        turns, node = [], record["current_node"]
+        while node:
+            turns.insert(0, record["mapping"][node]["message"] or {})
+            node = record["mapping"][node]["parent"]
+    text = ""
+    for turn in turns or []:
+        content = turn.get("content", turn.get("value")) or ""
+        parts = content.get("parts", []) if isinstance(content, dict) else content
+        content = "".join(part if isinstance(part, str) else part.get("text", "") for part in parts)
+        if content.strip():
+            role = turn.get("role") or turn.get("from") or turn["author"]["role"]
+            text += chat_turn(role, content)
+    return None if turns is None else text
+
+def read_json(file, path, field):
+    """Yield the text of each record: a JSON value per line, or one value that is the whole file."""
     for number, line in enumerate(file, 1):
+        if number == 1 and (line.lstrip().startswith("[") or line.strip() == "{"):
+            line += file.read()
         try:
-            text = json.loads(line)["text"] if line.strip() else ""
-            text.encode()  # fails for a number, or for half of a surrogate pair
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise PrepareError(f'{path}, line {number:,}: no JSON object with a "text"') from None
-        for start in range(0, len(text), BLOCK):
-            yield text[start:start + BLOCK], start + BLOCK >= len(text)
+            value = json.loads(line) if line.strip() else []
+            for record in value if isinstance(value, list) else [value]:
+                record = {"text": record} if isinstance(record, str) else record
+                fields = [name for name in (field, "text") if name in record]
+                text = record[fields[0]] if fields else chat_of(record)
+                if text is None:
+                    raise ValueError(f"it has no {field or 'text'} and no chat, but the fields "
+                                     f"{', '.join(record)}: name one with --field")
+                text.encode()  # fails for a number, or for half of a surrogate pair
+                yield text
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise PrepareError(f"{path}, line {number:,}: {error}") from None
 
-def read_documents(paths, separator, count):
-    """Yield the parts of all files, without documents of white space only; count what was read."""
-    openers = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+def read_documents(s, paths, count):
+    """Yield the documents of all files but those of white space only; count what was read."""
+    own_line = rf"^[^\S\n]*{re.escape(s.separator.strip())}[^\S\n]*$\n?"
+    line = {"blank": r"^[^\S\n]*\n", "line": r"\n"}.get(s.separator, own_line)
+    marker = "(?!)" if s.literal_markers else MARKER  # (?!) is found nowhere
     for path in paths:
-        name, inside = path.lower(), False  # inside: a part of this document has been passed on
-        opener = openers.get(os.path.splitext(name)[1], open)
-        try:
-            raw = opener(path, "rb")
+        is_json = ".json" in path.lower()[-10:]
+        covered = is_json or (s.separator == "<|endoftext|>" and not s.literal_markers)
+        between = re.compile(marker if covered else f"{line}|{marker}", re.MULTILINE)
+        with reading(path) as raw:
             file = io.TextIOWrapper(raw, "utf-8-sig", newline="\n")  # sig: skip Windows' first mark
-            jsonl = ".jsonl" in name[-10:]
-            for text, ends in read_jsonl(file, path) if jsonl else read_txt(file, separator):
-                if inside or not ends or text.strip():
-                    yield text, ends
-                    inside = not ends
-                    count["documents"] += ends
-                    count["characters"] += len(text)
-                    count["bytes"] += len(text.encode())
-                    progress(f"read {count['bytes'] / 1e6:,.0f} MB")
-        except UnicodeDecodeError as error:
-            place = raw.tell() - len(error.object) + error.start
-            byte = error.object[error.start]
-            raise PrepareError(f"{path} is not UTF-8: byte {place:,} is 0x{byte:02x}") from None
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise PrepareError(f"cannot read {path}: {reason}") from None
+            files = map(io.StringIO, read_json(file, path, s.field)) if is_json else [file]
+            for text in filter(str.strip, itertools.chain.from_iterable(
+                    read_text(file, between, count) for file in files)):
+                count["documents"] += 1
+                count["characters"] += len(text)
+                count["bytes"] += len(text.encode())
+                if not is_json and count["documents"] == 1:
+                    count["lines"] = text.strip().count("\n")
+                    count["paragraphs"] = len(re.findall(r"\n[^\S\n]*\n", text.strip()))
+                progress(f"read {count['bytes'] / 1e6:,.0f} MB")
+                yield text
 
 # --- The tokenizer
-WORD = regex.compile(GPT2_PATTERN)
+WORD = regex.compile(BPE_PATTERN)
 # White space and what follows it. This is a whole number of words, because no word has white space
 # after anything else. Python's re is the faster engine; for it \x1c to \x1f are white space too.
-CHUNK = re.compile(r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|\s+")
+# What is cut after 100 characters, only the training of a tokenizer sees so.
+CHUNK = re.compile(r"[^\S\x1c-\x1f]{0,99}[\S\x1c-\x1f]{1,100}|\s{1,100}")
 
 def count_words(texts):
-    """Return how often each word of GPT-2's pattern occurs in an iterable of str."""
-    chunks, words = Counter(), Counter()
-    for text in texts:
-        chunks.update(CHUNK.findall(text))
-    for chunk, count in chunks.items():  # few are different, so the slow pattern has little to do
-        for word in WORD.findall(chunk):
-            words[word] += count
+    """Return how often each word occurs in an iterator of str; of very many words, a sample."""
+    words, rarity = Counter(), 1
+    while chunks := count_chunks(texts):
+        for chunk, n in chunks.items():  # few are different, so the slow pattern has little to do
+            for word in WORD.findall(chunk):
+                words[word] += n
+        while sum(len(word.encode()) for word in words) > BPE_WORDS:
+            rarity *= 2
+            words = sample_words(words, rarity)
+    if max(map(len, words), default=0) > 99:
+        tell("for the tokenizer's training, words of more than 100 characters were cut")
+    if rarity > 1:
+        tell(f"for the tokenizer's training, 1 in {rarity} of the words that occur once was taken")
+        words = {word: max(n, rarity) for word, n in sample_words(words, rarity).items()}
     return words
 
+def count_chunks(texts):
+    """Count the chunks of the next texts, until very many are different."""
+    chunks = Counter()
+    for text in texts:
+        chunks.update(CHUNK.findall(text))
+        if len(chunks) > 200_000:
+            break
+    return chunks
+
+def sample_words(words, rarity):
+    """Keep a word that occurs n times with probability n / rarity, by its checksum."""
+    limit = 2**32 / rarity
+    return Counter({word: n for word, n in words.items() if zlib.crc32(word.encode()) < n * limit})
+
 def train_bpe(texts, vocab_size):
-    """
-    Train a byte-level BPE (Sennrich et al. 2016), within words like GPT-2's, on an iterable of str.
-    Return vocab_size tokens, each as bytes, by rank: the 256 single bytes, then one for each merge
-    of the most frequent pair of neighbours. Of equally frequent pairs the one with the smallest
-    (left id, right id) is merged first. Raises PrepareError (a ValueError).
-    """
+    """Train a byte-level BPE (Sennrich et al. 2016), within words, on an iterable of str. Returns
+    vocab_size tokens, each as bytes, by rank: the 256 single bytes, then one for each merge of the
+    most frequent pair of neighbours; of equally frequent ones, of that with the smallest (left id,
+    right id). Raises PrepareError (a ValueError)."""
     if type(vocab_size) is not int or not 256 <= vocab_size <= 1_000_000:
         raise PrepareError(f"vocab_size must be from 256 to 1,000,000, not {vocab_size!r}")
     # A word is a str; its characters are token ids, at first the word's bytes. So Python finds,
     # replaces and compares ids at the speed of C. A pair is a str of two characters.
-    counted = count_words(texts)
+    counted = count_words(iter(texts))
     words = [word.encode().decode("latin-1") for word in counted]
     counts = list(counted.values())
     pair_counts = defaultdict(int)
-    words_with = defaultdict(list)  # pair -> indices of the words that have it, or had it
+    words_with = defaultdict(list)  # pair -> indices of words that have it, or had it
     for i, word in enumerate(words):
         for left, right in itertools.pairwise(word):
             pair_counts[left + right] += counts[i]
@@ -249,6 +324,7 @@ def train_bpe(texts, vocab_size):
         left, right = pair
         new = chr(len(tokens))
         tokens.append(tokens[ord(left)] + tokens[ord(right)])
+        progress(f"trained {len(tokens):,} of {vocab_size:,} tokens")
         new_counts = defaultdict(int)
         for i in set(words_with.pop(pair)):
             if pair in words[i]:
@@ -264,14 +340,13 @@ def train_bpe(texts, vocab_size):
         for added, count in new_counts.items():
             heapq.heappush(heap, (-count, added))
     if len(tokens) < vocab_size:
-        print(f"no pair is left to merge: {len(tokens):,} tokens instead of {vocab_size:,} "
-              "(<|endoftext|> not counted)")
+        tell(f"no pair is left to merge: {vocab_size - len(tokens):,} tokens fewer")
     return tokens
 
 def make_tokenizer(s, texts):
     """Return (name, pattern, tokens by id): a tokenizer trained on texts, or one that is ready."""
     if s.tokenizer == "bpe":
-        return "bpe", GPT2_PATTERN, train_bpe(texts, s.vocab_size - 1)
+        return "bpe", BPE_PATTERN, train_bpe(texts, s.vocab_size - 1)
     if s.tokenizer == "char":
         characters = {c for text in texts for c in set(text)}
         return "char", "(?s:.)", [c.encode() for c in sorted(characters)]
@@ -279,116 +354,113 @@ def make_tokenizer(s, texts):
         if s.tokenizer == "gpt2":
             gpt2 = tiktoken.get_encoding("gpt2")
             return "gpt2", GPT2_PATTERN, [gpt2.decode_single_token_bytes(i) for i in range(50256)]
-        ready = json.loads(Path(s.tokenizer, "meta.json").read_bytes())["tokenizer"]
-        tokens = [base64.b64decode(token) for token in ready["tokens"]]
-        return ready["name"], ready["pattern"], tokens
-    except (ValueError, LookupError, TypeError, OSError) as error:
-        raise PrepareError(f"cannot load tokenizer {s.tokenizer} ({type(error).__name__}): "
-                           "give bpe, char, gpt2 (a download) or a dataset's folder") from None
+        path = Path(s.tokenizer)
+        files = [path / name for name in ("meta.json", "best.pt", "ckpt.pt", "ckpt_prev.pt")]
+        path = next(filter(Path.exists, files), path)
+        if path.suffix == ".json":
+            spec = json.loads(path.read_bytes())["tokenizer"]
+        else:
+            import torch  # only here: it takes seconds
+            spec = torch.load(path, "cpu", weights_only=True)["tokenizer"]
+        tokens = [base64.b64decode(token) for token in spec["tokens"]]
+    except Exception as error:  # a damaged checkpoint raises one of a dozen kinds
+        raise PrepareError(f"cannot load tokenizer {s.tokenizer} ({error!r:.99}): give bpe, char, "
+                           "gpt2 (a download), a dataset's or a run's folder") from None
+    if spec["name"] == "char":
+        unknown = {c for text in texts for c in set(text)}.difference(map(bytes.decode, tokens))
+        if unknown:  # tiktoken would panic
+            raise PrepareError(f"input: the char tokenizer does not know {min(unknown)!r}")
+    return spec["name"], spec["pattern"], tokens
 
 # --- Encoding: documents go to train or val, and on all cores become tokens
 END = os.urandom(16).hex()  # <|endoftext|> for tiktoken: random, so that no text contains it
 
-def split_documents(documents, nth, mark):
-    """Yield blocks of (split, text): to val go each nth document and all text from `mark` on."""
-    blocks, read, number, inside = {"train": "", "val": ""}, 0, 1, False
-    for text, ends in documents:
-        parts = [(text, ends)]
-        if read < mark <= read + len(text):  # the document is cut in two at the mark
-            parts = [(text[:mark - read], True), (text[mark - read:], ends)]
-        for part, ends in parts:
-            if part or inside:
-                split = "val" if read >= mark or number % nth == 0 else "train"
-                read, number, inside = read + len(part), number + ends, not ends
-                blocks[split] += part + END * ends
-                if len(blocks[split]) > BLOCK:
-                    yield split, blocks[split]
-                    blocks[split] = ""
-    yield from blocks.items()
+def split_in_two(documents, nth, longest):
+    """Yield (split, text). To val goes every nth passage: a document or, if it is longer than this,
+    a part of it that ends where a paragraph does, or at least a line."""
+    some, number = f".{{1,{longest}}}", itertools.count(1)
+    passage = re.compile(rf"{some}(?:(?<=\n\n)|\Z)|{some}(?<=\n)|{some}", re.DOTALL)
+    for document in documents:
+        passages = passage.findall(document)
+        for to_val, group in itertools.groupby(passages, lambda _: next(number) % nth == 0):
+            yield "val" if to_val else "train", "".join(group)
 
-def encode(blocks, encoding):
-    """Yield (split, array of tokens, bytes of text) for each (split, text)."""
-    tokens = encoding.token_byte_values() if encoding.name == "char" else []
-    characters = set(map(bytes.decode, tokens))  # all that a char tokenizer knows
+def encode(documents, encoding):
+    """Yield (split, array of tokens, counts) of blocks of documents (split, text)."""
+    size, running = Counter(), deque()  # running: in order, and bounded, because memory is
 
-    def encode_block(split, text):
-        plain = text.replace(END, "")
-        if characters and (unknown := set(plain) - characters):  # tiktoken would panic
-            raise PrepareError(f"input: the char tokenizer does not know {min(unknown)!r}")
-        return split, encoding.encode_to_numpy(text, allowed_special="all"), len(plain.encode())
+    def block_of(document):
+        split, text = document
+        size[split] += len(text)
+        return split, size[split] // BLOCK
 
-    running = deque()  # in order, and bounded, because memory is
+    def encode_block(split, texts):
+        ids = encoding.encode_to_numpy(END.join([*texts, ""]), allowed_special="all")
+        n_bytes = len("".join(texts).encode())
+        return split, ids, {"documents": len(texts), "bytes": n_bytes, "tokens": len(ids)}
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: tiktoken releases Python's lock
-        for block in blocks:
-            running.append(pool.submit(encode_block, *block))
+        for (split, _), block in itertools.groupby(documents, block_of):
+            running.append(pool.submit(encode_block, split, [text for _, text in block]))
             if len(running) > 2 * os.cpu_count():
                 yield running.popleft().result()
         for future in running:
             yield future.result()
 
-# --- The whole of it: from settings to a folder in its place
-def write_dataset(s, paths, val_paths, source, folder):
+# --- The whole of it: from settings to three files
+def write_dataset(s, paths, source, folder):
     """Write train.bin, val.bin, meta.json to folder; return meta.json's. The text is read twice."""
-    start, total, again = time.monotonic(), Counter(), Counter()
+    total = Counter()
     every = sum(map(os.path.getsize, paths)) // BPE_SAMPLE + 1 if s.tokenizer == "bpe" else 1
-    texts = (text for text, _ in read_documents(paths, s.separator, total))
+    texts = read_documents(s, paths, total)
     name, pattern, tokens = make_tokenizer(s, itertools.islice(texts, 0, None, every))
     deque(texts, maxlen=0)  # read what the tokenizer did not, to count it
-    sample = f" from every {every}th part" if every > 1 else ""
-    print(f"{total['documents']:,} documents, {total['bytes']:,} bytes; {name} tokenizer of "
-          f"{len(tokens) + 1:,} tokens{sample} in {time.monotonic() - start:.1f} s")
-    if total["documents"] == 1 and s.separator != "blank":
-        print("the text is one document; --separator=blank would separate it at empty lines")
+    size = total["characters"]
+    if size < 20:
+        raise PrepareError(f"input: {source} is empty or too short")
+    tell(f"{total['documents']:,} documents, {total['bytes']:,} bytes; {name} tokenizer of "
+         f"{len(tokens) + 1:,} tokens" + (f", from 1 document in {every}" if every > 1 else ""))
+    for note, n in total.items():
+        if n and " " in note:
+            tell(f"{n:,} {note}")
+    if total["documents"] == 1 and total["lines"]:
+        way = "blank" if total["paragraphs"] else "line"
+        tell(f"the text is one document; it would be several with --separator={way}")
 
-    start, size = time.monotonic(), total["characters"]
-    nth, mark = round(1 / s.val_fraction), math.inf
-    if val_paths:  # they come after the text to train on
-        nth, mark = math.inf, size
-    elif total["documents"] < 2 * nth:  # of a small text a tenth or 8 KB: some windows for train.py
-        nth, mark = math.inf, size - math.ceil(max(size * s.val_fraction, min(size / 10, 8192)))
-    splits = {split: Counter(tokens=0, bytes=0, documents=0, crc32=0) for split in ("train", "val")}
-    blocks = split_documents(read_documents(paths + val_paths, s.separator, again), nth, mark)
+    # Of many documents, every nth is for validation; of few, every nth passage.
+    nth, longest = round(1 / s.val_fraction), 2 * LONGEST
+    if total["documents"] < max(100, nth):
+        length = max(size * s.val_fraction, min(size / 10, 100_000))  # of val, in characters
+        longest = int(length / max(1, min(8, length // 256), length // 4096))
+        nth = round(size / length)
+        tell(f"val: every {nth}th passage (paragraphs or lines, up to {longest:,} characters)")
+    documents = split_in_two(read_documents(s, paths, Counter()), nth, longest)
     ranks = {token: rank for rank, token in enumerate(tokens)}
     encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks,
-                                 special_tokens={END: len(tokens)})
-    dtype = "uint16" if len(tokens) < 65536 else "uint32"
+                                 special_tokens={END: len(ranks)})
+    dtype = np.dtype("uint16" if len(tokens) < 65536 else "uint32")
+    splits = {split: Counter(crc32=0) for split in ("train", "val")}
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("meta.json", "train.bin", "val.bin"):  # without meta.json there is no dataset
+        (folder / file).unlink(missing_ok=True)
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:
-        for split, ids, n_bytes in encode(blocks, encoding):
-            data = ids.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
+        for split, ids, counts in encode(documents, encoding):
+            data = ids.astype(dtype.newbyteorder("<")).tobytes()
             (train if split == "train" else val).write(data)
-            splits[split].update(tokens=len(ids), bytes=n_bytes,
-                                 documents=int((ids == len(tokens)).sum()))
+            splits[split].update(counts)
             splits[split]["crc32"] = zlib.crc32(data, splits[split]["crc32"])
-        for file in (train, val):  # to the disk now: a power cut must not leave an empty dataset
-            file.flush()
-            os.fsync(file.fileno())
-    if again != total and not val_paths:
-        raise PrepareError(f"input: {source} changed while it was read; try again when it does not")
     for split, of in splits.items():
-        if not of["tokens"]:
-            raise PrepareError(f"input: {source} is empty or too short: nothing left for {split}")
-        print(f"{split}: {of['documents']:,} documents, {of['bytes']:,} bytes, {of['tokens']:,} "
-              f"tokens, {of['bytes'] / of['tokens']:.2f} bytes per token")
-    seconds = time.monotonic() - start
-    print(f"encoded in {seconds:.1f} s, {again['bytes'] / 1e6 / seconds:.1f} MB/s")
-    vocabulary = [base64.b64encode(token).decode() for token in tokens]
-    spec = {"name": name, "pattern": pattern, "tokens": vocabulary}
-    meta = {"format": 1, "dtype": dtype, "vocab_size": len(tokens) + 1, "splits": splits,
+        tell(f"{split}: {of['documents']:,} documents, {of['bytes']:,} bytes, {of['tokens']:,} "
+             f"tokens, {of['bytes'] / of['tokens']:.2f} bytes per token")
+    if splits["val"]["tokens"] < 2048 and nth > 10:
+        tell("val is short: --val_fraction=0.1 keeps every 10th document for it")
+    spec = {"name": name, "pattern": pattern,
+            "tokens": [base64.b64encode(token).decode() for token in tokens]}
+    meta = {"format": 1, "dtype": dtype.name, "vocab_size": len(tokens) + 1, "splits": splits,
             "source": source[:300], "tokenizer": spec}
-    (folder / "meta.json").write_text(json.dumps(meta))
+    (folder / "meta.json.new").write_text(json.dumps(meta))
+    (folder / "meta.json.new").replace(folder / "meta.json")
     return meta
-
-PREPARE_SETTINGS = {  # how each is read, what it must be in words, and the test of that
-    "dataset": (os.fspath, "a name for a folder",
-                re.compile(r"(?!downloads$)[^./\\:\s][^/\\:\r\n]*").fullmatch),
-    "input": (lambda v: [os.fspath(x) for x in ([v] if isinstance(v, (str, os.PathLike)) else v)],
-              "files, folders or globs", bool),
-    "tokenizer": (os.fspath, "bpe, char, gpt2 or a dataset's folder", str.strip),
-    "vocab_size": (lambda v: int(str(v)), "from 257 to 1,000,000", lambda v: 257 <= v <= 1_000_000),
-    "val_fraction": (float, "above 0 and at most 0.5", lambda v: 1e-9 < v <= 0.5),
-    "separator": (os.fspath, 'a line, or "blank"', re.compile(r".*\S.*").fullmatch),
-    "data_dir": (os.fspath, "a folder", str.strip),
-    "overwrite": (lambda v: ["False", "True"].index(str(v)), "True or False", lambda v: True)}
 
 def read_setting(name, value):
     """Return the value in the setting's own type, whether it came as text or from Python."""
@@ -396,57 +468,47 @@ def read_setting(name, value):
         near = difflib.get_close_matches(name.split("=")[0], PREPARE_SETTINGS, 1)
         near = near or [f"input={name}"]
         raise PrepareError(f"there is no setting {name}; did you mean --{near[0]}?")
-    if name == "input" and value is None:
-        return None
-    read, expected, valid = PREPARE_SETTINGS[name]
-    with contextlib.suppress(TypeError, ValueError):
-        if valid(read(value)):
-            return read(value)
-    raise PrepareError(f"{name} must be {expected}, not {value!r}")
+    with contextlib.suppress(TypeError, ValueError, LookupError):
+        if name in ("input", "field") and value is None:
+            return None
+        items = [value] if isinstance(value, (str, os.PathLike)) else value
+        if name == "input" and items:
+            return list(map(os.fspath, items))
+        if name in ("literal_markers", "overwrite"):
+            return {"True": True, "False": False}[str(value)]
+        if name == "vocab_size" and 257 <= int(str(value)) <= 1_000_000:
+            return int(str(value))
+        if name == "val_fraction" and 1e-9 < float(value) <= 0.5:
+            return float(value)
+        pattern = r"(?!downloads$)[^./\\:\s][^/\\:\r\n]*" if name == "dataset" else r".*\S.*"
+        if name not in ("input", "vocab_size", "val_fraction"):
+            return re.fullmatch(pattern, os.fspath(value))[0]
+    raise PrepareError(f"{name} cannot be {value!r}: --help says what it can be")
 
 def prepare(**settings):
-    """
-    Make a dataset by the settings given and, for the others, those at the top of this file. Return
-    its folder, vocab_size and splits. Raises PrepareError (a ValueError) when it cannot be made;
-    then a dataset that was there before still is, and nothing half-made.
-    """
+    """Make a dataset by the settings given and, for others, those at the top of this file. Returns
+    its folder, vocab_size and splits. Raises PrepareError (a ValueError): it cannot be made."""
     given = {name: globals()["input_" if name == "input" else name] for name in PREPARE_SETTINGS}
     given |= settings
-    s = SimpleNamespace(**{name: read_setting(name, value) for name, value in given.items()})
+    s = argparse.Namespace(**{name: read_setting(name, value) for name, value in given.items()})
     if "vocab_size" in settings and s.tokenizer != "bpe":
         raise PrepareError(f"vocab_size is for tokenizer bpe; {s.tokenizer} has its own")
     if s.input and "dataset" not in settings and s.dataset == "python":
-        # the input's name: books/my.txt.gz is called my, and books/*.txt books
-        first = re.sub(r"[\\/][^\\/]*[*?[].*", "", os.path.abspath(s.input[0]))
-        s.dataset = read_setting("dataset", TEXT_FILE.sub(r"\1", os.path.basename(first)))
-    names = s.dataset, f".{s.dataset}.new", f".{s.dataset}.old"
-    folder, new, old = (Path(s.data_dir, name) for name in names)
-
-    def tidy():  # after this run, or one that was killed
-        if os.path.exists(old) and not os.path.exists(folder):  # it stopped between its two renames
-            old.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(new, ignore_errors=True)
-
+        # my for books/my.txt.gz, books for books/*.txt
+        name = re.sub(r"[\\/][^\\/]*[*?[].*", "", os.path.abspath(s.input[0]))
+        name = os.path.abspath(s.input[0]) if os.path.exists(s.input[0]) else name
+        name = re.sub(r"[\\:\s]+", " ", ENDING.sub("", os.path.basename(name))).strip(" .")
+        s.dataset = name.replace("downloads", "text") or "text"
+    folder = Path(s.data_dir, s.dataset)
+    if (folder / "meta.json").exists() and not s.overwrite:
+        raise DatasetExists(f"{folder} is there already; --overwrite replaces it, --dataset=NAME "
+                            "keeps it")
     try:
-        tidy()
-        ready = (folder / "meta.json").exists()
-        if os.path.lexists(folder) and not (s.overwrite and ready):
-            raise (DatasetExists if ready else PrepareError)(
-                f"{folder} is there already; --overwrite replaces it, --dataset=NAME keeps it")
-        text = find_text(s)
-        new.mkdir(parents=True)
-        meta = write_dataset(s, *text, new)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        meta = write_dataset(s, *find_text(s), folder)
     except OSError as error:
-        raise PrepareError(f"{error.filename or new}: {error.strerror or error}") from None
-    finally:
-        tidy()
-    usual = {"dataset": "python", "data_dir": "data"}
-    flags = [f"--{name}={vars(s)[name]}" for name in usual if vars(s)[name] != usual[name]]
-    print(f"{folder} is ready; next: " + shlex.join(["python", "train.py", *flags]))
+        raise PrepareError(f"{error.filename or folder}: {error.strerror or error}") from None
+    flags = [f"--dataset={s.dataset}"] + [f"--data_dir={s.data_dir}"] * (s.data_dir != "data")
+    tell(f"{folder} is ready; next: " + shlex.join(["python", "train.py", *flags]))
     return {"folder": str(folder), "vocab_size": meta["vocab_size"], "splits": meta["splits"]}
 
 def read_command_line():
@@ -464,16 +526,17 @@ def read_command_line():
                           for flag in unknown}
 
 if __name__ == "__main__":
-    in_notebook = hasattr(builtins, "get_ipython")
+    notebook = hasattr(builtins, "get_ipython")
+    if not notebook:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: no traceback
+        if sys.stdout:  # it may be closed, or its terminal may lack characters
+            sys.stdout.reconfigure(errors="replace")
     try:
-        if hasattr(sys.stdout, "reconfigure"):  # not in Jupyter; a character that a terminal lacks
-            sys.stdout.reconfigure(errors="replace")  # becomes a question mark
         prepare(**(read_command_line() if "__file__" in globals() else {}))  # a cell has no flags
-    except (PrepareError, KeyboardInterrupt) as error:
-        stopped = "stopped; what was there before still is"
-        if not in_notebook:
-            print(f"error: {error}" if str(error) else stopped, file=sys.stderr)
-            sys.exit(2 if str(error) else 130)
+    except PrepareError as error:
+        if not notebook:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
         if not isinstance(error, DatasetExists):
-            raise PrepareError(str(error) or stopped) from None
-        print(error)
+            raise PrepareError(error) from None
+        tell(error)

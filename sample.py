@@ -4,12 +4,14 @@ Text from trained models.
     python sample.py                                    # the newest run in out/ writes a document
     python sample.py out/a out/b --prompt="Once upon a time" --num_samples=3   # of several models
     python sample.py out/a out/b --prompts=prompts.txt  # a table: a prompt per line, the answers
+    python sample.py out/chats --chat --prompt="Who are you?"   # a model trained on conversations
 """
-import builtins, codecs, itertools, os, shutil, signal, sys, unicodedata
+import builtins, codecs, itertools, os, re, shutil, signal, sys, unicodedata
 
 import torch
 
 from gpt import Parser, checkpoint_file, load, number, run_script
+from prepare import chat_turn
 from train import UserError, choose_device, count
 
 def read_text(path):
@@ -31,6 +33,18 @@ def continuation(model, tokenizer, prompt, flags, seed):
             break
         yield decoder.decode(tokenizer.token_bytes(token.item()))
 
+def answer_to(model, tokenizer, prompt, flags, seed):
+    """The continuation's pieces; in a chat one piece, the answer, up to the next role's line."""
+    if not flags.chat:
+        return continuation(model, tokenizer, prompt, flags, seed)
+    answer, prompt = "", chat_turn("user", prompt) + "Assistant:"
+    for piece in continuation(model, tokenizer, prompt, flags, seed):
+        answer += piece
+        if re.search(r"\n(User|Assistant|System|Tool):", answer):
+            answer = answer[:answer.rindex("\n")]
+            break
+    return ["\n" + answer.strip()]
+
 def print_texts(models, prompt, flags):
     """Each model's texts, as they are written. The heading of a single text goes to stderr."""
     file = sys.stdout if len(models) * flags.num_samples > 1 else sys.stderr
@@ -38,7 +52,7 @@ def print_texts(models, prompt, flags):
         for seed in range(flags.seed, flags.seed + flags.num_samples):
             print(f"\n--- {path}, {count(model):,} parameters on {model.head.weight.device}, "
                   f"seed {seed}", file=file, flush=True)
-            pieces = continuation(model, tokenizer, prompt, flags, seed)
+            pieces = answer_to(model, tokenizer, prompt, flags, seed)
             for piece in itertools.chain([prompt], pieces, ["\n"]):
                 print(piece, end="", flush=True)
 
@@ -72,7 +86,7 @@ def print_table(models, prompts, flags):
     print_row("prompt", *(path for path, _, _ in models))
     for prompt in prompts:
         for seed in range(flags.seed, flags.seed + flags.num_samples):
-            answers = (continuation(model, tokenizer, prompt, flags, seed)
+            answers = (answer_to(model, tokenizer, prompt, flags, seed)
                        for _, model, tokenizer in models)
             print_row(prompt, *("".join(answer).strip("\n") for answer in answers))
 
@@ -83,6 +97,7 @@ def main():
     add("runs", nargs="*", default=["out"], help="run folders or .pt files [the newest run in out]")
     add("--prompt", default="", help="text, FILE:path or - for standard input [a document's start]")
     add("--prompts", metavar="FILE", help="a prompt per line: prints a table of the answers")
+    add("--chat", action="store_true", help="a prompt is a question, and the model answers it")
     add("--num_samples", type=whole, default=1, help="texts per prompt [1]")
     add("--max_new_tokens", type=whole, default=256, help="the longest text [256]")
     add("--temperature", type=number(float, 0, 1000), default=0.8, help="0: the likeliest [0.8]")

@@ -8,7 +8,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of toy models wait for others
 os.environ.setdefault("HF_HUB_OFFLINE", "1")   # no test asks Hugging Face's hub
-import base64, builtins, bz2, copy, csv, gzip, http.server, io, json, lzma, math, multiprocessing
+import base64, builtins, bz2, copy, csv, gzip, http.server, json, lzma, math, multiprocessing
 import random, re, resource, shlex, shutil, signal, socket, subprocess, sys, sysconfig, textwrap
 import threading, time, zlib
 from collections import Counter
@@ -833,7 +833,7 @@ TEXTS = ["All human beings are born free and equal.", "Όλοι οι άνθρω�
 
 def test_text_of_any_script_comes_back_from_its_tokens_and_any_ids_decode(home, runs):
     spec = json.loads((home / "data" / "python" / "meta.json").read_text())["tokenizer"]
-    assert spec["pattern"] == gpt.GPT2_PATTERN
+    assert spec["pattern"] == gpt.BPE_PATTERN
     tokenizer = gpt.Tokenizer(spec)
     for text in TEXTS:
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -843,11 +843,11 @@ def test_text_of_any_script_comes_back_from_its_tokens_and_any_ids_decode(home, 
         assert tokenizer.decode([-1, 10**9]) == "\ufffd" * 2 and tokenizer.decode([]) == ""
 
 # ---- gpt.py: Hugging Face ----------------------------------------------------------------------
-def checkpoint_of(path, tokens, **shape):
+def checkpoint_of(path, tokens, pattern=gpt.GPT2_PATTERN, **shape):
     """A .pt file of a model with random weights and GPT-2's kind of tokenizer."""
     model = random_gpt(vocab_size=len(tokens) + 1, max_seq_len=64, d_model=32, n_heads=4,
                        n_layers=2, **shape)
-    spec = {"name": "bpe", "pattern": gpt.GPT2_PATTERN, "tokens": base64_of(tokens)}
+    spec = {"name": "bpe", "pattern": pattern, "tokens": base64_of(tokens)}
     torch.save({"format": 2, "model": model.state_dict(), "config": asdict(model.config),
                 "tokenizer": spec}, path)
     return path
@@ -872,8 +872,9 @@ def assert_same_in_transformers(transformers, run, folder):
     assert theirs == [token for i, token in enumerate(text) if end not in text[:i]]
 
 @pytest.mark.parametrize("n_tokens, shape", [
-    (256, {}), (500, {"bias": False}), (4096, {"tie_weights": False, "mlp_ratio": 2}),
-    (20_000, {"tie_weights": False, "bias": False})])
+    (256, {}), (500, {"bias": False, "pattern": gpt.BPE_PATTERN}),
+    (4096, {"tie_weights": False, "mlp_ratio": 2}),
+    (20_000, {"tie_weights": False, "bias": False, "pattern": gpt.BPE_PATTERN})])
 def test_an_exported_run_is_the_same_in_transformers(tmp_path, transformers, n_tokens, shape):
     library = Path(sysconfig.get_path("stdlib")).glob("*.py")
     texts = [path.read_text(encoding="utf-8", errors="ignore") for path in sorted(library)]
@@ -881,6 +882,8 @@ def test_an_exported_run_is_the_same_in_transformers(tmp_path, transformers, n_t
     path = checkpoint_of(tmp_path / "run.pt", tokens, **shape)
     gpt.export(path, tmp_path / "export")
     assert_same_in_transformers(transformers, path, tmp_path / "export")
+    gpt.import_gpt2(tmp_path / "export", tmp_path / "back")
+    assert load(tmp_path / "back")[1].spec["pattern"] == load(path)[1].spec["pattern"]
 
 def gpt2_folder(transformers, folder, end_first=False, **config):
     """A random GPT-2 of transformers, and a tokenizer by tokenizers: the text's 500 tokens."""
@@ -1088,63 +1091,296 @@ def test_bpe_equals_rustbpe_on_stories():
     assert train_bpe(documents, 4096) == [bytes(token) for token, _ in theirs]
 
 # ---- prepare.py: documents ---------------------------------------------------------------------
+some_lines = [EOT, "a", "", " ", "b" * 18, "x" + EOT, EOT + " y", "\u00e9\u00e9", f" {EOT}\t",
+              "###", "<|startoftext|>c", "# ###"]
 
-some_lines = [EOT, "a", "", " ", "b" * 18, "x" + EOT, EOT + " y", "\u00e9\u00e9", f" {EOT}\t"]
+def split_like(text, separator, literal):
+    """What prepare.py promises of separators, told with one pattern each; no empty documents."""
+    text = text.replace("\r\n", "\n")
+    lines = {"blank": r"(?m)^[^\S\n]*\n", "line": "\n"}
+    pattern = lines.get(separator, rf"(?m)^[^\S\n]*{re.escape(separator)}[^\S\n]*(?:\n|\Z)")
+    marker = r"(?m)(?:^[^\S\n]+)?<\|(?:end|start)oftext\|>(?:[^\S\n]*(?:\n|\Z))?"
+    documents = re.split(pattern, text) if separator != EOT or literal else [text]
+    if not literal:
+        documents = [part for document in documents for part in re.split(marker, document)]
+    return [document for document in documents if document.strip()]
 
 @hypothesis_settings(max_examples=300, deadline=None)
 @hypothesis_given(st.lists(st.sampled_from(some_lines), max_size=12),
-                  st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(len(EOT) + 4, 30))
-def test_documents_lie_between_separators_wherever_blocks_end(lines, end, closed, block):
-    text, got = end.join(lines) + end * closed, [""]
-    with patch.object(prepare, "BLOCK", block):
-        for piece, ends in prepare.read_txt(io.StringIO(text, newline="\n"), EOT):
-            got[-1] += piece
-            got += [""] * ends
-    assert got[:-1] == re.split(rf"(?m)^[^\S\n]*{re.escape(EOT)}[^\S\n]*(?:\n|\Z)", text)
+                  st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans(),
+                  st.sampled_from([EOT, "###", "blank", "line"]))
+def test_documents_lie_between_separators(tmp_path_factory, lines, end, closed, literal, separator):
+    path = tmp_path_factory.mktemp("x") / "a.txt"
+    path.write_bytes((end.join(lines) + end * closed).encode())
+    s = SimpleNamespace(separator=separator, literal_markers=literal, field=None)
+    got = [text.rstrip(" ") for text in prepare.read_documents(s, [str(path)], Counter())]
+    promised = split_like(path.read_text("utf-8"), separator, literal)
+    assert got == [text.rstrip(" ") for text in promised]
 
-@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
-def test_a_million_blanks_and_endoftext_inside_a_line_stay_text(tmp_path, name):
+def test_a_million_blanks_stay_and_so_does_a_marker_if_it_is_asked_for(tmp_path, capsys):
     text = "a" + " " * 1_500_000 + "b\n" + STORY * 5 + f"a {EOT} b\n" * 30
-    (tmp_path / name).write_text(json.dumps({"text": text}) if "json" in name else text, "utf-8")
-    back = make(input=tmp_path / name, vocab_size=300, data_dir=tmp_path)
-    assert "".join(back["train"] + back["val"]) == text
+    text = text.replace("\r\n", "\n")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}), "utf-8")
+    for literal, documents in (True, 1), (False, 31):
+        back = make(input=tmp_path / "a.jsonl", vocab_size=300, data_dir=tmp_path, overwrite=True,
+                    literal_markers=literal, val_fraction=0.001)
+        joined = "".join(sum(back.values(), []))
+        assert len(joined) == len(text) - (0 if literal else 30 * len(EOT))
+        told = capsys.readouterr().out
+        assert f"\n{documents} documents" in "\n" + told
+        assert ("30 <|endoftext|> or" in told) is not literal
 
 def test_packed_and_jsonl_files_give_what_plain_ones_do(tmp_path):
-    documents = [STORY.replace("Lily", f"Lily{i}") + "\u4f60\u597d \U0001f600\n" for i in range(20)]
+    documents = [STORY.replace("Lily", f"Lily{i}").replace("\r", "") + "\u4f60\u597d \U0001f600\n"
+                 for i in range(100)]
     text = f"{EOT}\n".join(documents).encode()
     lines = "".join(json.dumps({"text": d, "id": 1}) + "\n" for d in documents).encode()
+    array = json.dumps([{"id": 2, "text": d} for d in documents], indent=1).encode()
+    strings = json.dumps(documents).encode()
     for name, data in {"a.txt": b"\xef\xbb\xbf" + text, "b.txt.gz": gzip.compress(text),
-                       "c.txt.xz": lzma.compress(text), "d.txt.bz2": bz2.compress(text),
-                       "e.jsonl": lines, "f.JSONL.XZ": lzma.compress(lines)}.items():
+                       "c.any.xz": lzma.compress(text), "d.bz2": bz2.compress(text), "g": text,
+                       "e.jsonl": lines, "f.JSONL.XZ": lzma.compress(lines), "h.json": array,
+                       "i.json.gz": gzip.compress(strings)}.items():
         (tmp_path / name).write_bytes(data)
-        back = make(input=tmp_path / name, vocab_size=300, val_fraction=0.1, data_dir=tmp_path)
-        assert back == {"train": documents[:9] + documents[10:19], "val": documents[9::10]}
+        back = make(input=tmp_path / name, vocab_size=300, val_fraction=0.1, dataset="x",
+                    data_dir=tmp_path / "data", overwrite=True)
+        assert back["val"] == documents[9::10]
+        assert back["train"] == [d for i, d in enumerate(documents, 1) if i % 10]
 
 @pytest.mark.parametrize("inputs, name", [(["in"], "in"), (["in/**/*.txt"], "in"),
                                           (["in/b.txt", "in/deep/a.txt", "in"], "b")])
 def test_folders_globs_and_blank_lines(tmp_path, inputs, name):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     for path, text in {"in/b.txt": "one\n\ntwo\n \r\n\nthree", "in/deep/a.txt": "four",
-                       "in/c.txt": "", "in/no.md": "x"}.items():
-        (tmp_path / path).write_bytes(text.encode())
-    settings = flags(separator="blank", tokenizer="char", val_fraction=0.5)
-    done = run("prepare.py", "--input", *inputs, *settings, cwd=tmp_path)
+                       "in/c.txt": "", "in/no.dat": "x" * 99}.items():
+        (tmp_path / path).write_bytes(text.encode() * 40)
+    done = run("prepare.py", "--input", *inputs, "--separator=blank", "--tokenizer=char",
+               cwd=tmp_path)
     assert f"--dataset={name}\n" in done.stdout
     back = read_back(tmp_path / "data" / name)
-    assert back == {"train": ["one\n", "three"], "val": ["two\n", "four"]}
+    assert sorted({*back["train"], *back["val"]} - {"four" * 40}) == [
+        "one\n", "three", "threeone\n", "two\n"]
 
-@pytest.mark.parametrize("tokenizer", ["bpe", "char"])
-def test_one_long_document_is_split_by_position_and_not_cut_elsewhere(tmp_path, capsys, tokenizer):
-    text = shared("data/shakespeare.txt").read_text("utf-8")
-    back = make(input=str(shared("data/shakespeare.txt")), tokenizer=tokenizer, data_dir=tmp_path)
-    (head,), (tail,) = back["train"], back["val"]
-    assert head + tail == text and 0.989 < len(head) / len(text) < 0.991
-    assert "--separator=blank" in capsys.readouterr().out  # one document may not be what was meant
-    made = tmp_path / "shakespeare"
-    encoding = T.load_tokenizer(json.loads((made / "meta.json").read_text())["tokenizer"])
-    for split, part in ("train", head), ("val", tail):
-        ids = np.fromfile(made / f"{split}.bin", "<u2")
-        assert ids.tolist() == [*encoding.encode_ordinary(part), encoding.n_vocab - 1]
+# ---- prepare.py: any text that people bring -----------------------------------------------------
+def documents_of(tmp_path, capsys, source, **settings):
+    """What prepare() makes of a text: all its documents, those of val, and the lines it prints."""
+    back = make(input=source, data_dir=tmp_path, dataset="x", overwrite=True,
+                **{"vocab_size": 300} | settings)
+    return back["train"] + back["val"], back["val"], capsys.readouterr().out
+
+def assert_has_all_of(documents, *texts):
+    """The documents are the texts, cut: no character is lost, none is new."""
+    whole = "\0".join(texts)
+    assert all(document in whole for document in documents)
+    assert sum(map(len, documents)) == sum(map(len, texts))
+
+def test_a_name_that_exists_is_no_pattern(tmp_path, capsys):
+    folder = tmp_path / "a [b]"
+    folder.mkdir()
+    (folder / "notes [1].txt").write_text("one\n" * 99)
+    (folder / "notes 1.txt").write_text("two\n" * 99)
+    documents, _, _ = documents_of(tmp_path, capsys, folder / "notes [1].txt")
+    assert_has_all_of(documents, "one\n" * 99)
+    documents, _, _ = documents_of(tmp_path, capsys, folder)
+    assert_has_all_of(documents, "one\n" * 99, "two\n" * 99)
+    theirs = shared("inputs/brackets/notes [1].txt")
+    assert_has_all_of(documents_of(tmp_path, capsys, theirs)[0], theirs.read_text())
+
+def test_a_folder_says_what_it_read_and_what_it_left_out(tmp_path, capsys):
+    folder = shared("inputs/mixed")
+    texts = {path.read_text() for path in folder.iterdir()
+             if path.suffix.lower() in (".txt", ".md", ".text") and path.name[0] != "."}
+    documents, _, told = documents_of(tmp_path, capsys, folder)
+    assert_has_all_of(documents, *texts)
+    assert "41 files are read, 5 are left out: 1 hidden, 1 without ending, 1 copy (" in told
+    notes = shared("inputs/notes")
+    documents, _, told = documents_of(tmp_path, capsys, notes)
+    assert_has_all_of(documents, *(path.read_text() for path in notes.iterdir()))
+    assert "left out" not in told
+
+def test_a_second_copy_of_a_file_is_left_out_and_said(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.txt").write_text(STORY.replace("\r", "") * 30)
+    (folder / "a.txt.gz").write_bytes(gzip.compress((folder / "a.txt").read_bytes()))
+    (folder / "b.md").write_text("other\n" * 99)
+    (folder / "link.txt").symlink_to("a.txt")
+    os.link(folder / "b.md", folder / "hard.md")
+    documents, _, told = documents_of(tmp_path, capsys, [folder, folder / "a.txt"])
+    assert_has_all_of(documents, (folder / "a.txt").read_text(), "other\n" * 99)
+    assert "2 files are read, 3 are left out" in told and "link.txt of " in told
+
+def test_markers_separate_documents_wherever_they_stand_and_one_line_says_so(tmp_path, capsys):
+    for name in ("eot_inline.txt", "start_end.txt", "j_eot.jsonl"):
+        path = shared(f"inputs/{name}")
+        text = path.read_text()
+        if "jsonl" in name:
+            text = "".join(json.loads(line)["text"] for line in text.splitlines())
+        stories = re.split(r"<\|(?:end|start)oftext\|>\n?", text)
+        documents, _, told = documents_of(tmp_path, capsys, path)
+        if "jsonl" not in name:  # of fewer than 100 documents, passages: some are cut
+            assert sorted(documents) == sorted(story for story in stories if story.strip())
+        assert_has_all_of(documents, *(story for story in stories if story.strip()))
+        assert "<|endoftext|> or <|startoftext|> within text separate documents" in told
+        documents, _, told = documents_of(tmp_path, capsys, path, literal_markers=True)
+        assert EOT in "".join(documents) and "within text" not in told
+
+def test_each_line_can_be_a_document_and_a_hint_says_so(tmp_path, capsys):
+    path = shared("inputs/lines.txt")
+    _, _, told = documents_of(tmp_path, capsys, path)
+    assert "it would be several with --separator=line" in told
+    documents, val, told = documents_of(tmp_path, capsys, path, separator="line")
+    lines = path.read_text().splitlines()
+    assert sorted(documents) == sorted(lines) and val == lines[99::100]
+    assert "it would be several" not in told
+    (tmp_path / "one.txt").write_text("one line and no more than that")
+    assert "would be" not in documents_of(tmp_path, capsys, tmp_path / "one.txt")[2]
+
+def test_windows_line_ends_become_lf_and_stray_nul_bytes_go_and_both_are_said(tmp_path, capsys):
+    path = shared("inputs/crlf.txt")
+    documents, _, told = documents_of(tmp_path, capsys, path)
+    assert_has_all_of(documents, path.read_bytes().decode().replace("\r\n", "\n"))
+    assert told.count("330 Windows line ends (CRLF) became LF\n") == 1
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a\r\nb\0c\n" * 500 + "\rz"}))
+    documents, _, told = documents_of(tmp_path, capsys, tmp_path / "a.jsonl")
+    assert_has_all_of(documents, "a\nbc\n" * 500 + "\rz")
+    assert "500 Windows line ends" in told and "500 NUL bytes were left out" in told
+
+def test_validation_is_drawn_from_all_over_a_text_of_few_documents(tmp_path, capsys):
+    path = shared("inputs/novel_with_licence.txt")
+    text = path.read_text()
+    documents, val, told = documents_of(tmp_path, capsys, path)
+    assert_has_all_of(documents, text)
+    places = [text.index(passage) / len(text) for passage in val]
+    assert len(val) >= 8 and places == sorted(places) and places[0] < 0.15 and places[-1] > 0.75
+    assert all(passage.endswith("\n\n") or text.endswith(passage) for passage in val)
+    assert 0.07 < sum(map(len, val)) / len(text) < 0.13
+    assert "val: every 10th passage" in told
+    for name in ("a", "b"):  # two files: both are in train and in val
+        (tmp_path / f"{name}.txt").write_text(f"{name} line of {name}\n\n" * 900)
+    documents, val, _ = documents_of(tmp_path, capsys, [tmp_path / "a.txt", tmp_path / "b.txt"])
+    assert {text[0] for text in val} == {"a", "b"}
+    many = [f"document {i}\n" for i in range(250)]  # of many documents, every hundredth
+    (tmp_path / "many.txt").write_text(f"{EOT}\n".join(many))
+    assert documents_of(tmp_path, capsys, tmp_path / "many.txt")[1] == many[99::100]
+
+@pytest.mark.parametrize("name, turns", [
+    ("messages", lambda q, a: {"messages": [{"role": "user", "content": q},
+                                            {"role": "assistant", "content": a}]}),
+    ("parts", lambda q, a: {"messages": [
+        {"role": "user", "content": [{"type": "text", "text": q}, {"type": "image_url"}]},
+        {"role": "tool", "content": None}, {"role": "assistant", "content": a}]}),
+    ("sharegpt", lambda q, a: {"id": 1, "conversations": [{"from": "human", "value": q},
+                                                          {"from": "gpt", "value": a}]}),
+    ("chatgpt", lambda q, a: {"title": "x", "current_node": "3", "mapping": {
+        "1": {"message": None, "parent": None},
+        "2": {"message": {"author": {"role": "user"}, "content": {"parts": [q]}}, "parent": "1"},
+        "3": {"message": {"author": {"role": "assistant"}, "content": {"parts": [a]}},
+              "parent": "2"},
+        "4": {"message": {"author": {"role": "assistant"}, "content": {"parts": ["not this"]}},
+              "parent": "2"}}})])
+def test_the_turns_of_a_conversation_are_one_document(tmp_path, capsys, name, turns):
+    records = [turns(f"Who is {i}?", f"It is me,\n{i}.\n") for i in range(120)]
+    expected = [f"User: Who is {i}?\nAssistant: It is me,\n{i}.\n" for i in range(120)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "chats.json").write_text(json.dumps(records))
+    for file in ("chats.jsonl", "chats.json"):
+        assert sorted(documents_of(tmp_path, capsys, tmp_path / file)[0]) == sorted(expected)
+
+def test_a_field_can_be_named_and_chats_and_fields_of_the_inputs_are_read(tmp_path, capsys):
+    records = list(map(json.loads, shared("inputs/content.jsonl").read_text().splitlines()))
+    path = shared("inputs/content.jsonl")
+    with pytest.raises(PrepareError, match="line 1: .* the fields content: name one with --field"):
+        documents_of(tmp_path, capsys, path)
+    documents, _, _ = documents_of(tmp_path, capsys, path, field="content")
+    assert_has_all_of(documents, *(record["content"] for record in records))
+    documents, _, _ = documents_of(tmp_path, capsys, shared("inputs/chat.jsonl"))
+    records = map(json.loads, shared("inputs/chat.jsonl").read_text().splitlines())
+    assert_has_all_of(documents, *("".join(
+        f"{turn['role'].capitalize()}: {turn['content'].strip()}\n" for turn in record["messages"])
+        for record in records))
+    (tmp_path / "two.jsonl").write_text(json.dumps({"text": "a" * 30, "body": "b" * 30}))
+    assert set("".join(documents_of(tmp_path, capsys, tmp_path / "two.jsonl")[0])) == {"a"}
+    documents, _, _ = documents_of(tmp_path, capsys, tmp_path / "two.jsonl", field="body")
+    assert set("".join(documents)) == {"b"}
+
+@pytest.mark.parametrize("name", ["chinese.txt", "persian.txt"])
+def test_text_of_any_script_is_all_there(tmp_path, capsys, name):
+    path = shared(f"inputs/{name}")
+    for tokenizer in ({"tokenizer": "char", "vocab_size": 4096}, {"vocab_size": 300}):
+        settings = tokenizer if "tokenizer" not in tokenizer else {"tokenizer": "char"}
+        back = make(input=path, data_dir=tmp_path, dataset="x", overwrite=True, **settings)
+        assert_has_all_of(back["train"] + back["val"], path.read_bytes().decode())
+
+def test_a_letter_keeps_its_marks_and_signs_keep_theirs():
+    text = "\u0939\u093f\u0928\u094d\u0926\u0940 cafe\u0301s \u2764\ufe0f it's 12\u0e44\u0e17\u0e22"
+    words = [text.encode()[a:b].decode() for a, b in word_bounds(prepare.BPE_PATTERN, text)]
+    assert words == ["\u0939\u093f\u0928\u094d\u0926\u0940", " cafe\u0301s", " \u2764\ufe0f", " it",
+                     "'s", " 12", "\u0e44\u0e17\u0e22"]
+
+def word_bounds(pattern, text):
+    """Where tiktoken splits a text into words, in bytes: each word is a token of its own here."""
+    words = prepare.regex.findall(pattern, text)
+    encoding = T.tiktoken.Encoding("x", pat_str=pattern, special_tokens={}, mergeable_ranks={
+        token: rank for rank, token in enumerate(BYTES + sorted({
+            word.encode()[:n] for word in words for n in range(2, len(word.encode()) + 1)}))})
+    ends = [0]
+    for token in encoding.encode_ordinary(text):
+        ends.append(ends[-1] + len(encoding.decode_single_token_bytes(token)))
+    return list(zip(ends, ends[1:]))
+
+def test_long_words_and_very_many_words_are_bounded_and_it_is_said(tmp_path, capsys):
+    letters = "".join(random.Random(1).choices("abcdefgh", k=300_000))
+    (tmp_path / "a.txt").write_text(letters)
+    started = time.monotonic()
+    documents, _, told = documents_of(tmp_path, capsys, tmp_path / "a.txt")
+    assert_has_all_of(documents, letters)
+    assert time.monotonic() - started < 20 and "words of more than 100 characters were cut" in told
+    rng = random.Random(2)
+    text = " ".join("".join(rng.choices("abcdefghijkl", range(12, 0, -1), k=12))
+                    for _ in range(60_000))
+    sampled, everything = [], train_bpe([text], 500)
+    with patch.object(prepare, "BPE_WORDS", 200_000):
+        sampled = train_bpe([text], 500)
+    assert "1 in 4 of the words that occur once was taken" in capsys.readouterr().out
+    lengths = [len(T.tiktoken.Encoding("x", pat_str=prepare.BPE_PATTERN, special_tokens={},
+                                       mergeable_ranks={token: i for i, token in enumerate(tokens)}
+                                       ).encode_ordinary(text)) for tokens in (everything, sampled)]
+    assert abs(lengths[1] / lengths[0] - 1) < 0.01
+
+# ---- prepare.py: the tokenizers ----------------------------------------------------------------
+def test_bpe_equals_a_naive_trainer():
+    texts = ["low lower lowest newer wider ", "low low new newest  \n\n",
+             "cafe\u0301 cafe\u0301 \u4f60\u597d"]
+    words = Counter(tuple(bytes([b]) for b in word.encode())
+                    for text in texts for word in prepare.regex.findall(prepare.BPE_PATTERN, text))
+    tokens = list(BYTES)
+    while len(tokens) < 275:
+        pairs = Counter()
+        for word, n in words.items():
+            for pair in zip(word, word[1:]):
+                pairs[pair] += n
+        left, right = min(pairs, key=lambda p: (-pairs[p], tokens.index(p[0]), tokens.index(p[1])))
+        tokens.append(left + right)
+        merged = Counter()
+        for word, n in words.items():
+            new = []
+            for token in word:
+                if new and (new[-1], token) == (left, right) and new[-1] is not None:
+                    new[-1] = left + right
+                else:
+                    new.append(token)
+            merged[tuple(new)] += n
+        words = merged
+    assert train_bpe(texts, 275) == tokens
+
+def test_a_run_or_a_checkpoint_lends_its_tokenizer(runs, tmp_path):
+    (tmp_path / "a.txt").write_text("A text for the bytes of another.\n" * 50)
+    spec = json.loads((runs / "data" / "bytes" / "meta.json").read_text())["tokenizer"]
+    run = runs / "out" / "bytes"
+    for source in (run, run / "ckpt.pt", runs / "data" / "bytes"):
+        make(input=tmp_path / "a.txt", tokenizer=source, data_dir=tmp_path, overwrite=True)
+        assert json.loads((tmp_path / "a" / "meta.json").read_text())["tokenizer"] == spec
 
 def test_a_tokenizer_is_used_again_also_one_of_more_than_65536_tokens(tmp_path):
     (tmp_path / "a.txt").write_text(STORY * 50)
@@ -1162,7 +1398,7 @@ def test_a_tokenizer_is_used_again_also_one_of_more_than_65536_tokens(tmp_path):
 # ---- prepare.py: settings and datasets ---------------------------------------------------------
 def test_the_standard_library_is_the_default_and_help_shows_every_setting(home, tmp_path):
     result = run("prepare.py", "--data_dir=again", cwd=tmp_path)
-    assert "python train.py --data_dir=again" in result.stdout and not result.stderr
+    assert "python train.py --dataset=python --data_dir=again" in result.stdout
     for name in ("train.bin", "val.bin", "meta.json"):  # the same each time
         again, first = tmp_path / "again" / "python" / name, home / "data" / "python" / name
         assert again.read_bytes() == first.read_bytes()
@@ -1179,22 +1415,29 @@ def test_a_cell_of_prepare_overwrites_no_names_of_train_or_of_python():
     assert {"dataset", "data_dir"} <= ours.keys() & vars(T)
 
 BAD_VALUES = {
-    "input": [5, ["\0"], [""]], "tokenizer": [1, ""], "data_dir": [5, ""], "overwrite": ["maybe"],
+    "input": [5, ["\0"], [""], []], "tokenizer": [1, ""], "data_dir": [5, ""],
+    "overwrite": ["maybe"],
     "vocab_size": ["many", 256, 10**30, True, math.nan, None], "separator": ["", "a\nb", None],
-    "val_fraction": [math.nan, math.inf, 0, 1, -0.1, "x"],
-    "dataset": ["../x", ".x", "", "a\nb", 3, None, "downloads"]}
+    "val_fraction": [math.nan, math.inf, 0, 1, -0.1, "x"], "literal_markers": [2],
+    "dataset": ["../x", ".x", "", "a\nb", 3, None, "downloads"], "field": [3, ""]}
 PACKED = lzma.compress(STORY.encode() * 1000)
 BAD_FILES = {  # what is in each, and what its line says after the name
     "empty.txt": (b"", " is empty"), "blank.txt": (b" \n\n", " is empty"),
-    "one.txt": (b"x", " is empty or too short"), "data.csv": (b"a,b", " is no .txt"),
+    "one.txt": (b"x", " is empty or too short"), "data.csv": (b"a,b", " is empty or too short"),
     "latin.txt": (b"a" * 3_000_000 + b"\xe9b", " is not UTF-8: byte 3,000,000 is 0xe9"),
-    "utf16.txt": ("text".encode("utf-16"), " is not UTF-8: byte 0"),
+    "utf16.txt": ("text".encode("utf-16"), " is UTF-16: save it as UTF-8"),
+    "unmarked.txt": (("text " * 99).encode("utf-16-le"), " is UTF-16: save it as UTF-8"),
+    "tar.txt": (b"name" + bytes(508) + b"text" * 200, " is an archive or the like, not text"),
     "cut.txt.xz": (PACKED[:-20], ": Compressed file ended"),
     "torn.txt.xz": (PACKED[:50] + bytes(9) + PACKED[59:], ": Corrupt"),
     "cut.txt.gz": (gzip.compress(STORY.encode() * 9)[:-9], ": Compressed file ended"),
     "not.txt.gz": (b"plain", ": Not a gzipped"), "not.txt.bz2": (b"plain", ": Invalid data"),
     "bad.jsonl": (b'{"text": "a"}\n{"text": \n', ", line 2"),
-    "other.jsonl": (b'{"text": "a"}\n\n{"txt": "a"}\n', ", line 3"),
+    "other.jsonl": (b'{"text": "a"}\n\n{"txt": "a"}\n', ", line 3: it has no text"),
+    "deep.jsonl": (b'{"text": ' + b"[" * 99_999 + b"]" * 99_999 + b"}\n", ", line 1: maximum rec"),
+    "object.json": (b'{\n "data": [],\n "version": 1\n}\n',
+                    ", line 1: it has no text and no chat, but the fields data, version"),
+    "null.jsonl": (b'{"text": null}\n', ", line 1"), "number.jsonl": (b'{"text": 1}\n', ", line 1"),
     "surrogate.jsonl": (b'{"text": "\\ud800"}\n', ", line 1")}
 MISTAKES = [({name: value}, name) for name, values in BAD_VALUES.items() for value in values]
 MISTAKES += [({"input": name}, name + says) for name, (_, says) in BAD_FILES.items()]
@@ -1219,33 +1462,51 @@ def test_bad_input_is_one_line_and_leaves_nothing(bad_files, monkeypatch, given,
     assert sorted(map(str, Path("data").rglob("*"))) == ["data/file", "data/kept", "data/kept/a"]
 
 # ---- prepare.py: accidents ---------------------------------------------------------------------
-def test_a_killed_run_leaves_nothing_or_the_old_dataset(tmp_path):
+def test_a_killed_run_leaves_no_dataset_that_is_half_made(tmp_path):
     (tmp_path / "a.txt").write_text(f"{EOT}\n".join(STORY * 40 for _ in range(400)))
     command, made = ["--input=a.txt", "--vocab_size=300"], tmp_path / "data" / "a"
     started = time.monotonic()
     run("prepare.py", *command, cwd=tmp_path)
     took, good = time.monotonic() - started, read_back(made)
-
-    def kill(how, after, *more):
-        process = subprocess.Popen(
-            [sys.executable, HERE / "prepare.py", *command, *more], cwd=tmp_path, text=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # "&" ignores Ctrl-C
+    files = {file.name: file.read_bytes() for file in made.iterdir()}
+    for after in np.linspace(0.4, 1.05, 8):
+        process = subprocess.Popen([sys.executable, HERE / "prepare.py", *command, "--overwrite"],
+                                   cwd=tmp_path, stdout=subprocess.DEVNULL)
         time.sleep(took * after)
-        process.send_signal(how)
-        told = process.communicate()[1]
+        process.kill()
+        process.wait()
         assert not (made / "meta.json").exists() or read_back(made) == good
-        return process.returncode, told
-
-    for after in np.linspace(0.5, 1.05, 8):
-        kill(signal.SIGKILL, after, "--overwrite")
-    told = "stopped; what was there before still is\n"
-    assert kill(signal.SIGINT, 0.7, "--overwrite") == (130, told) and read_back(made) == good
-    shutil.rmtree(made)
-    kill(signal.SIGKILL, 0.6)
-    assert not made.exists()
+    (made / "meta.json").unlink(missing_ok=True)  # as if killed: the same command makes it again
     run("prepare.py", *command, cwd=tmp_path)
-    assert os.listdir(tmp_path / "data") == ["a"] and read_back(made) == good
+    assert {file.name: file.read_bytes() for file in made.iterdir()} == files
+
+def test_the_old_dataset_stays_where_new_text_is_bad(tmp_path):
+    (tmp_path / "a.txt").write_text(STORY * 40)
+    run("prepare.py", "--input=a.txt", "--vocab_size=300", cwd=tmp_path)
+    good = read_back(tmp_path / "data" / "a")
+    (tmp_path / "a.txt").write_bytes(STORY.encode() * 40 + b"\xff")
+    refused = python("prepare.py", "--input=a.txt", "--overwrite", cwd=tmp_path)
+    assert refused.returncode == 2 and re.fullmatch("error: .*not UTF-8.*\n", refused.stderr)
+    assert read_back(tmp_path / "data" / "a") == good
+
+def test_the_same_text_gives_the_same_bytes_on_any_number_of_cores(tmp_path):
+    (tmp_path / "a.txt").write_text(f"{EOT}\n".join(STORY * i for i in range(300)))
+    for cores in (1, 7):
+        with patch.object(prepare.os, "cpu_count", lambda cores=cores: cores):
+            make(input=tmp_path / "a.txt", vocab_size=300, data_dir=tmp_path / str(cores))
+    for name in ("train.bin", "val.bin", "meta.json"):
+        one, seven = (tmp_path / cores / "a" / name for cores in ("1", "7"))
+        assert one.read_bytes() == seven.read_bytes()
+
+def test_names_of_any_kind_and_a_pipe_or_stdout_that_is_closed(tmp_path):
+    for name, dataset in (("Chapter 1: start.txt", "Chapter 1 start"), (".dot.txt", "dot"),
+                          ("downloads.md", "text"), ("a.tar.x", "a.tar")):
+        (tmp_path / name).write_text(STORY * 40)
+        assert prepare.prepare(input=tmp_path / name, vocab_size=300, data_dir=tmp_path / "data")[
+            "folder"] == str(tmp_path / "data" / dataset)
+    for i, end in enumerate(("| head -1", ">&-", "> /dev/full")):
+        done = shell(f"python prepare.py --input=.dot.txt --dataset=x{i} {end}", tmp_path)
+        assert not done.stderr and (tmp_path / "data" / f"x{i}" / "meta.json").exists()
 
 @slow
 def test_slow_300_mb_of_text_take_less_than_150_mb_of_memory(tmp_path):
@@ -1261,42 +1522,47 @@ import prepare; prepare.prepare(input="much.txt"); print(open("/proc/self/status
 
 # ---- prepare.py: downloads ---------------------------------------------------------------------
 class Server(http.server.BaseHTTPRequestHandler):
-    body, breaks, ranges, log = b"", 0, True, []
+    body, breaks, ranges, length, log = b"", 0, True, True, []
 
     def do_GET(self):
-        first = int(re.match(r"bytes=(\d+)-", self.headers["Range"])[1])
+        first = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
         self.log.append(first)
         if self.ranges and first >= len(self.body):
             return self.send_error(416)
         part = self.body[first if self.ranges else 0:]
         self.send_response(206 if self.ranges else 200)
-        self.send_header("Content-Length", str(len(part)))
+        if self.length:
+            self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         self.wfile.write(part[:len(part) // 2] if len(self.log) <= self.breaks else part)
 
     log_message = staticmethod(lambda *_: None)
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(prepare.time, "sleep", lambda seconds: None)
+def server():
     http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=http_server.serve_forever, args=[0.01], daemon=True).start()
     Server.body, Server.log = random.Random(1).randbytes(5_000_000), []
-    Server.breaks, Server.ranges = 0, True
+    Server.breaks, Server.ranges, Server.length = 0, True, True
     yield f"http://127.0.0.1:{http_server.server_port}/file.txt"
     http_server.shutdown()
 
 @pytest.mark.parametrize("ranges", [False, True])
 def test_a_broken_download_resumes_where_it_stopped(tmp_path, server, ranges):
     Server.breaks, Server.ranges = 2, ranges
-    path, other = tmp_path / "x" / "file.txt", tmp_path / "x" / "other.txt"
+    path = tmp_path / "x" / "file.txt"
+    for _ in range(2):
+        with pytest.raises(PrepareError, match="bytes are missing.*run the same command again"):
+            prepare.download(server, str(path))
     assert prepare.download(server, str(path)) == str(path) and path.read_bytes() == Server.body
     assert Server.log == [0, 2_500_000, 3_750_000 if ranges else 2_500_000]
     prepare.download(server, str(path))  # nothing is fetched twice
     assert len(Server.log) == 3 and os.listdir(tmp_path / "x") == ["file.txt"]
-    Path(f"{other}.part").write_bytes(b"x" * 6_000_000)  # longer than the file: a part of another
-    prepare.download(server, str(other))
-    assert other.read_bytes() == Server.body
+
+def test_a_download_whose_length_is_not_told(tmp_path, server):
+    Server.length = False
+    path = prepare.download(server, str(tmp_path / "file.txt"))
+    assert Path(path).read_bytes() == Server.body
 
 # ---- Mistakes: a command, and what its one line must name --------------------------------------
 MISTAKEN_COMMANDS = """
@@ -1329,7 +1595,10 @@ prepare my.txt                             did you mean --input=my.txt?
 prepare --tokenizer=char --vocab_size=300  vocab_size is for tokenizer bpe
 prepare --tokenizer=data                   cannot load tokenizer data
 prepare --dataset=bytes --overwrite --input=latin.txt  latin.txt is not UTF-8: byte 3
-prepare --input=*.nothing                  *.nothing is no .txt
+prepare --input=*.nothing                  there is no *.nothing
+prepare --vocab_size=256                   vocab_size cannot be '256'
+prepare --input                            input cannot be []
+train compile                              compile must be True or False, not 'compile'
 """
 
 @pytest.mark.parametrize("line", MISTAKEN_COMMANDS.strip().splitlines())
