@@ -161,7 +161,7 @@ def download(url, path):
 
 # --- Reading: one document after the other
 MARKER = r"<\|(?:end|start)oftext\|>(?:[^\S\n]*$\n?)?"
-SEPARATED = "<|endoftext|> or <|startoftext|> within text separate documents (--literal_markers: not)"
+SEPARATED = "<|endoftext|> or <|startoftext|> within text separate documents (--literal_markers)"
 
 def read_text(file, between, count):
     """Yield the documents of a text, given the pattern of what is between them."""
