@@ -161,7 +161,7 @@ def download(url, path):
 
 # --- Reading: one document after the other
 MARKER = r"<\|(?:end|start)oftext\|>(?:[^\S\n]*$\n?)?"
-SEPARATED = "<|endoftext|> or <|startoftext|> within text separate documents (--literal_markers)"
+SEPARATED = "<|endoftext|> or <|startoftext|> in text separate documents (--literal_markers keeps them)"
 
 def read_text(file, between, count):
     """Yield the documents of a text, given the pattern of what is between them."""
@@ -236,7 +236,7 @@ def read_documents(s, paths, count):
     line = {"blank": r"^[^\S\n]*\n", "line": r"\n"}.get(s.separator, own_line)
     marker = "(?!)" if s.literal_markers else MARKER  # (?!) is found nowhere
     for path in paths:
-        is_json = ".json" in path.lower()[-10:]
+        is_json = re.search(r"\.jsonl?(\.gz|\.xz|\.bz2)?$", path.lower())
         covered = is_json or (s.separator == "<|endoftext|>" and not s.literal_markers)
         between = re.compile(marker if covered else f"{line}|{marker}", re.MULTILINE)
         with reading(path) as raw:

@@ -1221,9 +1221,9 @@ def test_markers_separate_documents_wherever_they_stand_and_one_line_says_so(tmp
         if "jsonl" not in name:  # of fewer than 100 documents, passages: some are cut
             assert sorted(documents) == sorted(story for story in stories if story.strip())
         assert_has_all_of(documents, *(story for story in stories if story.strip()))
-        assert "<|endoftext|> or <|startoftext|> within text separate documents" in told
+        assert "<|endoftext|> or <|startoftext|> in text separate documents" in told
         documents, _, told = documents_of(tmp_path, capsys, path, literal_markers=True)
-        assert EOT in "".join(documents) and "within text" not in told
+        assert EOT in "".join(documents) and "in text separate" not in told
 
 def test_each_line_can_be_a_document_and_a_hint_says_so(tmp_path, capsys):
     path = shared("inputs/lines.txt")
