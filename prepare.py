@@ -22,7 +22,7 @@ import tiktoken
 # Settings: edit them here, or give them as --name=value or prepare(name=value)
 dataset = "python"  # or tinystories, shakespeare, a name for your text (unset: the input's name)
 input_ = None  # your own text: files of any name, folders, globs; .gz, .xz and .bz2 are unpacked
-separator = "<|endoftext|>"  # the line between documents, or blank (an empty line), or line (each)
+separator = "<|endoftext|>"  # the line between documents; blank: empty lines; line: each is one
 literal_markers = False  # True: <|endoftext|> inside a line and <|startoftext|> are plain text
 field = None  # the text's field in .jsonl and .json; None: "text", or else the turns of a chat
 tokenizer = "bpe"  # bpe (trained here), char, gpt2, or a dataset's folder, a run's or a .pt file
@@ -30,9 +30,9 @@ vocab_size = 4096  # from 257 to 1,000,000: tokens of a bpe tokenizer, <|endofte
 val_fraction = 0.01  # up to 0.5: the part for validation; of a small text it is up to a tenth
 data_dir = "data"  # the dataset is made in data_dir/dataset
 overwrite = False  # replace a dataset that is there already
+
 PREPARE_SETTINGS = ("dataset input separator literal_markers field tokenizer vocab_size "
                     "val_fraction data_dir overwrite").split()
-
 # How GPT-2 splits text into words, as tiktoken writes it: letters, digits or signs, with the one
 # space before them, or white space. No token crosses from a word into the next.
 GPT2_PATTERN = (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++"
@@ -44,10 +44,11 @@ CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tiny
 DOWNLOADS = {"tinystories": HUGGING_FACE + "TinyStories-train.txt",
              "shakespeare": CHAR_RNN + "input.txt"}
 TEXT_ENDINGS = (  # what is read in a folder; a file that is named may be called anything
-    ".txt .text .md .rst .tex .org .jsonl .py .js .ts .c .h .cc .cpp .hpp .cu .java .kt .go .rs "
-    ".rb .php .pl .lua .r .jl .swift .scala .hs .sh .sql .css .html").split()
+    ".txt .text .md .rst .tex .org .jsonl .ndjson .py .js .ts .c .h .cc .cpp .hpp .cu .java .kt "
+    ".go .rs .rb .php .pl .lua .r .jl .swift .scala .hs .sh .sql .css .html").split()
 ENDING = re.compile(r"(\.\w+?)?(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)
-BLOCK = 1 << 16  # characters: documents are encoded in blocks of at least this size
+JSON = re.compile(r"\.(jsonl?|ndjson)(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)
+BLOCK = 1 << 16  # characters: documents are encoded in blocks of about this size
 LONGEST = 1 << 22  # characters: a longer document is cut
 BPE_SAMPLE = 128 << 20  # bytes of text; a tokenizer trained on more would hardly differ
 BPE_WORDS = 3 << 20  # bytes of different words; if there are more, the rare ones are sampled
@@ -93,7 +94,7 @@ def find_text(s):
 
 def find_input(items):
     """Return the files that files, folders and globs mean, each once, sorted within each item."""
-    paths, left_out = {}, Counter()  # paths: how a file begins -> its path
+    paths, first, left_out = [], {}, Counter()  # first: (what a file holds) -> its path
     for item in items:
         found = [item] if os.path.exists(item) else sorted(glob.glob(item, recursive=True))
         if not found:
@@ -103,17 +104,27 @@ def find_input(items):
                 hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
                 ending = "hidden" if hidden else ENDING.search(file.name)[1] or "without ending"
                 if file == path or ending.lower() in TEXT_ENDINGS:
-                    with reading(file) as begin:  # a copy would be in both train and val
-                        first = paths.setdefault(hash(begin.read(1 << 20)), file)
-                    left_out[f"copy ({file} of {first})"] += file != first
+                    paths.append(file)
                 else:
                     left_out[ending] += 1
+    for file in paths:  # a second copy would be in both train and val
+        key = content_of(file) if len(paths) > 1 else file
+        if first.setdefault(key, file) != file:
+            left_out[f"copy ({file} of {first[key]})"] += 1
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items() if n)
     if kinds:
-        tell(f"{len(paths):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
-    if not paths:
+        tell(f"{len(first):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
+    if not first:
         raise PrepareError(f"input: no text in {' '.join(items)}; --input=FILE reads any file")
-    return list(map(str, paths.values()))
+    return list(map(str, first.values()))
+
+def content_of(path):
+    """What tells a file from all others but its copies; of an empty file, its path."""
+    size, checksum = 0, 0
+    with reading(path) as file:
+        while block := file.read(1 << 20):
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return (size, checksum, bool(JSON.search(str(path)))) if size else path
 
 @contextlib.contextmanager
 def reading(path):
@@ -123,7 +134,7 @@ def reading(path):
         with openers.get(os.path.splitext(path)[1].lower(), open)(path, "rb") as file:
             begin = file.read(1 << 16)
             file.seek(0)
-            even, odd = begin[::2].count(0), begin[1::2].count(0)  # NUL bytes
+            even, odd = begin[::2].count(0), begin[1::2].count(0)  # in UTF-16 every other byte is 0
             if begin[:2] in (b"\xff\xfe", b"\xfe\xff") or abs(even - odd) > len(begin) / 5 + 2:
                 raise PrepareError(f"{path} is UTF-16: save it as UTF-8")
             if even + odd > len(begin) / 100 + 2:
@@ -152,7 +163,7 @@ def download(url, path):
             with open(part, "ab" if answer.status == 206 else "wb") as file:  # wb: all of it comes
                 while file.write(answer.read(1 << 20)):
                     progress(f"downloaded {file.tell() / 1e6:,.0f} MB")
-        if answer.length:  # None: the server did not say how many bytes come
+        if answer.length:  # what has not come; None: the server did not say how much there is
             raise OSError(f"{answer.length:,} bytes are missing")
     except (OSError, http.client.HTTPException) as error:
         raise PrepareError(f"{url}: {error}; run the command again, or delete {part}") from None
@@ -161,7 +172,7 @@ def download(url, path):
 
 # --- Reading: one document after the other
 MARKER = r"<\|(?:end|start)oftext\|>(?:[^\S\n]*$\n?)?"
-SEPARATED = "<|endoftext|> or <|startoftext|> in text separate documents (--literal_markers keeps them)"
+SEPARATED = "<|endoftext|> or <|startoftext|> in text separate documents (--literal_markers: not)"
 
 def read_text(file, between, count):
     """Yield the documents of a text, given the pattern of what is between them."""
@@ -173,9 +184,8 @@ def read_text(file, between, count):
             count["NUL bytes were left out"] += block.count("\0")
             block = block.replace("\r\n", "\n").replace("\0", "")
         if MARKER in between.pattern:
-            own_lines = f"\n{block}\n".count("\n<|endoftext|>\n")
-            inside = block.count("<|endoftext|>") + block.count("<|startoftext|>") - own_lines
-            count[SEPARATED] += inside
+            count[SEPARATED] += block.count("<|endoftext|>") + block.count("<|startoftext|>")
+            count[SEPARATED] -= block.split("\n").count("<|endoftext|>")  # lines of their own
         *documents, rest = between.split(rest + block)
         for text in documents:
             line = text.rstrip(" \t")  # blanks before a separator belong to its line
@@ -187,31 +197,35 @@ def read_text(file, between, count):
             rest = rest[cut:]
     yield rest
 
-CHAT_ROLES = {"human": "User", "gpt": "Assistant", "chatgpt": "Assistant", "model": "Assistant"}
+CHAT_ROLES = {"human": "User", "prompter": "User"} | dict.fromkeys(
+    ["gpt", "chatgpt", "model", "bot", "ai"], "Assistant")
 
 def chat_turn(role, content):
     """A turn of a conversation as text. sample.py --chat writes a prompt in the same way."""
     return f"{CHAT_ROLES.get(role.lower(), role.capitalize())}: {content.strip()}\n"
 
-def chat_of(record):
+def chat_of(record, count):
     """The text of a conversation, as OpenAI, ShareGPT or ChatGPT's export writes it; else None."""
     turns = record.get("messages", record.get("conversations"))
     if "mapping" in record:  # ChatGPT's tree of messages: from the last one up to the first
         turns, node = [], record["current_node"]
-        while node:
-            turns.insert(0, record["mapping"][node]["message"] or {})
+        while node and len(turns) <= len(record["mapping"]):
+            turns.insert(0, record["mapping"][node]["message"] or {"content": " "})
             node = record["mapping"][node]["parent"]
     text = ""
     for turn in turns or []:
         content = turn.get("content", turn.get("value")) or ""
-        parts = content.get("parts", []) if isinstance(content, dict) else content
-        content = "".join(part if isinstance(part, str) else part.get("text", "") for part in parts)
+        if isinstance(content, dict):
+            content = content.get("parts", content.get("text", ""))
+        content = "".join(part if isinstance(part, str) else part.get("text", "")
+                          for part in content)
         if content.strip():
             role = turn.get("role") or turn.get("from") or turn["author"]["role"]
             text += chat_turn(role, content)
+        count["turns of conversations have no text and were left out"] += not content
     return None if turns is None else text
 
-def read_json(file, path, field):
+def read_json(file, path, field, count):
     """Yield the text of each record: a JSON value per line, or one value that is the whole file."""
     for number, line in enumerate(file, 1):
         if number == 1 and (line.lstrip().startswith("[") or line.strip() == "{"):
@@ -221,10 +235,12 @@ def read_json(file, path, field):
             for record in value if isinstance(value, list) else [value]:
                 record = {"text": record} if isinstance(record, str) else record
                 fields = [name for name in (field, "text") if name in record]
-                text = record[fields[0]] if fields else chat_of(record)
+                text = record[fields[0]] if fields else chat_of(record, count)
                 if text is None:
                     raise ValueError(f"it has no {field or 'text'} and no chat, but the fields "
-                                     f"{', '.join(record)}: name one with --field")
+                                     f"{', '.join(record):.300}: name one with --field")
+                if field and field not in record:
+                    count[f"records without {field}: their text or chat was read"] += 1
                 text.encode()  # fails for a number, or for half of a surrogate pair
                 yield text
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -236,18 +252,20 @@ def read_documents(s, paths, count):
     line = {"blank": r"^[^\S\n]*\n", "line": r"\n"}.get(s.separator, own_line)
     marker = "(?!)" if s.literal_markers else MARKER  # (?!) is found nowhere
     for path in paths:
-        is_json = re.search(r"\.jsonl?(\.gz|\.xz|\.bz2)?$", path.lower())
-        covered = is_json or (s.separator == "<|endoftext|>" and not s.literal_markers)
-        between = re.compile(marker if covered else f"{line}|{marker}", re.MULTILINE)
+        is_json = JSON.search(path)
+        no_line = is_json or (s.separator == "<|endoftext|>" and not s.literal_markers)
+        between = re.compile(marker if no_line else f"{line}|{marker}", re.MULTILINE)
         with reading(path) as raw:
             file = io.TextIOWrapper(raw, "utf-8-sig", newline="\n")  # sig: skip Windows' first mark
-            files = map(io.StringIO, read_json(file, path, s.field)) if is_json else [file]
+            files = map(io.StringIO, read_json(file, path, s.field, count)) if is_json else [file]
             for text in filter(str.strip, itertools.chain.from_iterable(
                     read_text(file, between, count) for file in files)):
+                if len(text) > 900_000 and max(map(len, re.findall(r"\s+", text)), default=0) > 9e5:
+                    raise PrepareError(f"{path} has more than 900,000 blanks in a row")  # tiktoken
                 count["documents"] += 1
                 count["characters"] += len(text)
                 count["bytes"] += len(text.encode())
-                if not is_json and count["documents"] == 1:
+                if not is_json and count["documents"] == 1:  # would a separator find more?
                     count["lines"] = text.strip().count("\n")
                     count["paragraphs"] = len(re.findall(r"\n[^\S\n]*\n", text.strip()))
                 progress(f"read {count['bytes'] / 1e6:,.0f} MB")
@@ -340,7 +358,7 @@ def train_bpe(texts, vocab_size):
         for added, count in new_counts.items():
             heapq.heappush(heap, (-count, added))
     if len(tokens) < vocab_size:
-        tell(f"no pair is left to merge: {vocab_size - len(tokens):,} tokens fewer")
+        tell(f"no pair is left to merge: {len(tokens) + 1:,} tokens are all that this text gives")
     return tokens
 
 def make_tokenizer(s, texts):
@@ -362,22 +380,23 @@ def make_tokenizer(s, texts):
         else:
             import torch  # only here: it takes seconds
             spec = torch.load(path, "cpu", weights_only=True)["tokenizer"]
+        name, pattern = spec["name"], spec["pattern"]
         tokens = [base64.b64decode(token) for token in spec["tokens"]]
+        characters = set(map(bytes.decode, tokens)) if name == "char" else set()
     except Exception as error:  # a damaged checkpoint raises one of a dozen kinds
         raise PrepareError(f"cannot load tokenizer {s.tokenizer} ({error!r:.99}): give bpe, char, "
                            "gpt2 (a download), a dataset's or a run's folder") from None
-    if spec["name"] == "char":
-        unknown = {c for text in texts for c in set(text)}.difference(map(bytes.decode, tokens))
-        if unknown:  # tiktoken would panic
+    for text in texts if characters else []:
+        if unknown := set(text) - characters:  # tiktoken would panic
             raise PrepareError(f"input: the char tokenizer does not know {min(unknown)!r}")
-    return spec["name"], spec["pattern"], tokens
+    return name, pattern, tokens
 
 # --- Encoding: documents go to train or val, and on all cores become tokens
 END = os.urandom(16).hex()  # <|endoftext|> for tiktoken: random, so that no text contains it
 
 def split_in_two(documents, nth, longest):
-    """Yield (split, text). To val goes every nth passage: a document or, if it is longer than this,
-    a part of it that ends where a paragraph does, or at least a line."""
+    """Yield (split, text). To val goes every nth passage. A passage is a document or, of documents
+    of more than `longest` characters, a part that ends with a paragraph, or at least a line."""
     some, number = f".{{1,{longest}}}", itertools.count(1)
     passage = re.compile(rf"{some}(?:(?<=\n\n)|\Z)|{some}(?<=\n)|{some}", re.DOTALL)
     for document in documents:
@@ -420,7 +439,7 @@ def write_dataset(s, paths, source, folder):
         raise PrepareError(f"input: {source} is empty or too short")
     tell(f"{total['documents']:,} documents, {total['bytes']:,} bytes; {name} tokenizer of "
          f"{len(tokens) + 1:,} tokens" + (f", from 1 document in {every}" if every > 1 else ""))
-    for note, n in total.items():
+    for note, n in total.items():  # the notes are sentences, the other keys are words
         if n and " " in note:
             tell(f"{n:,} {note}")
     if total["documents"] == 1 and total["lines"]:
@@ -428,11 +447,11 @@ def write_dataset(s, paths, source, folder):
         tell(f"the text is one document; it would be several with --separator={way}")
 
     # Of many documents, every nth is for validation; of few, every nth passage.
-    nth, longest = round(1 / s.val_fraction), 2 * LONGEST
+    nth, longest = round(1 / s.val_fraction), 2 * LONGEST  # longer than any document
     if total["documents"] < max(100, nth):
         length = max(size * s.val_fraction, min(size / 10, 100_000))  # of val, in characters
-        longest = int(length / max(1, min(8, length // 256), length // 4096))
-        nth = round(size / length)
+        longest = int(length / max(2, min(8, length // 256), length // 4096))
+        nth = round(size / length) + 1  # 11 or 101, primes: not in step with a regular text
         tell(f"val: every {nth}th passage (paragraphs or lines, up to {longest:,} characters)")
     documents = split_in_two(read_documents(s, paths, Counter()), nth, longest)
     ranks = {token: rank for rank, token in enumerate(tokens)}
@@ -453,7 +472,7 @@ def write_dataset(s, paths, source, folder):
         tell(f"{split}: {of['documents']:,} documents, {of['bytes']:,} bytes, {of['tokens']:,} "
              f"tokens, {of['bytes'] / of['tokens']:.2f} bytes per token")
     if splits["val"]["tokens"] < 2048 and nth > 10:
-        tell("val is short: --val_fraction=0.1 keeps every 10th document for it")
+        tell("val is short: --val_fraction=0.1 --overwrite keeps every 10th document for it")
     spec = {"name": name, "pattern": pattern,
             "tokens": [base64.b64encode(token).decode() for token in tokens]}
     meta = {"format": 1, "dtype": dtype.name, "vocab_size": len(tokens) + 1, "splits": splits,
@@ -498,12 +517,12 @@ def prepare(**settings):
         name = re.sub(r"[\\/][^\\/]*[*?[].*", "", os.path.abspath(s.input[0]))
         name = os.path.abspath(s.input[0]) if os.path.exists(s.input[0]) else name
         name = re.sub(r"[\\:\s]+", " ", ENDING.sub("", os.path.basename(name))).strip(" .")
-        s.dataset = name.replace("downloads", "text") or "text"
+        s.dataset = "text" if name in ("", "downloads") else name
     folder = Path(s.data_dir, s.dataset)
-    if (folder / "meta.json").exists() and not s.overwrite:
-        raise DatasetExists(f"{folder} is there already; --overwrite replaces it, --dataset=NAME "
-                            "keeps it")
     try:
+        if (folder / "meta.json").exists() and not s.overwrite:
+            raise DatasetExists(f"{folder} is there already; --overwrite replaces it, "
+                                "--dataset=NAME keeps it")
         meta = write_dataset(s, *find_text(s), folder)
     except OSError as error:
         raise PrepareError(f"{error.filename or folder}: {error.strerror or error}") from None
@@ -519,7 +538,9 @@ def read_command_line():
     parser = argparse.ArgumentParser(usage=__doc__, description=settings, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in PREPARE_SETTINGS:  # a flag alone, as --overwrite, means True
-        how = {"nargs": "*"} if name == "input" else {"nargs": "?", "const": True}
+        how = {"nargs": "?", "const": True}
+        if name == "input":
+            how = {"nargs": "*", "action": "extend"}
         parser.add_argument("--" + name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **how)
     known, unknown = parser.parse_known_args()
     return vars(known) | {flag.split("=")[0][2:] if flag.startswith("--") else flag: None

@@ -40,7 +40,7 @@ def answer_to(model, tokenizer, prompt, flags, seed):
     answer, prompt = "", chat_turn("user", prompt) + "Assistant:"
     for piece in continuation(model, tokenizer, prompt, flags, seed):
         answer += piece
-        if re.search(r"\n(User|Assistant|System|Tool):", answer):
+        if re.search(r"\n(User|Assistant|System|Tool|Function|Developer):", answer):
             answer = answer[:answer.rindex("\n")]
             break
     return ["\n" + answer.strip()]

@@ -552,7 +552,7 @@ def train(**overrides):
     tokens = sequences * T  # per step
     n_eval = (len(val_data) - 1) // T  # windows
     if n_eval < 1 or len(train_data) <= T:
-        raise UserError(f"{s.dataset} is below one window of {T + 1:,} tokens: lower max_seq_len")
+        raise UserError(f"no window of {T + 1:,} tokens: lower max_seq_len or prepare a longer val")
 
     # The model, its weights drawn on the CPU: the same for every device. `initial` keeps a copy.
     torch.manual_seed(s.seed)
@@ -693,7 +693,7 @@ def train(**overrides):
 
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
-        f"finished: python sample.py {out_dir} writes text; to train longer, add {more_flags}")
+        f'finished: python sample.py "{out_dir}" writes text; to train longer, add {more_flags}')
     if WORLD_SIZE > 1:
         learner.net = None  # end DDP before its process group: the other way round it can hang
         gc.collect()
