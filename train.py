@@ -171,7 +171,7 @@ class GPT(nn.Module):
         for _ in range(max_new_tokens):
             if context.size(1) > c.max_seq_len:
                 context, n_cached = context[:, -max(1, c.max_seq_len // 2):], 0
-            logits = self(context[:, n_cached:], cache=cache, start=n_cached)[:, -1]
+            logits = self(context[:, n_cached:], cache=cache, start=n_cached)[:, -1]  # (B, vocab)
             n_cached = context.size(1)
             token = choose_token(logits, temperature, top_k, top_p, generator)    # (B,)
             yield token
@@ -330,7 +330,7 @@ def newest_checkpoint(folder):
         except UserError as error:
             kept = path.replace(f"{path}.damaged")  # out of the next save's way
             say(f"warning: {error}; kept as {kept}")
-    if any(folder.glob("*.pt*")):  # best.pt alone, or damaged ones
+    if any(folder.glob("*.pt*")):  # no ckpt.pt, but best.pt or *.pt.damaged
         raise UserError(f"{folder} holds a run that cannot be resumed: set another out_dir")
 
 def write_log(path, rows):
@@ -428,7 +428,7 @@ class Learner:
         scale = self.loss_scale if self.s.dtype == "float16" else 1.0
         micro_batches = windows.split(self.s.batch_size)
         for i, micro_batch in enumerate(micro_batches, 1):
-            # For dropout: the same seeds, however many processes share the micro-batches.
+            # For dropout: a seed from the micro-batch's number among those of all processes.
             torch.manual_seed(hash((self.s.seed, step, RANK * len(micro_batches) + i)))
             if WORLD_SIZE > 1:  # for DDP: average over the processes only after the last one
                 self.net.require_backward_grad_sync = i == len(micro_batches)
@@ -529,12 +529,12 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape: the size's, or init_from's. A run that began from init_from has that one too.
+    # The shape: of the size or, in finetuning, of what was found. What the user set goes first.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or config != replace(base, dropout=s.dropout)):  # only dropout may change
+                        or config != replace(base, dropout=s.dropout)):  # more was set than dropout
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -581,8 +581,8 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. Evals may take a tenth of the time; without a backward pass, a window costs a third.
-    min_interval = math.ceil(10 * n_eval / 3 / sequences)
+    # The plan. An eval costs as much as n_eval / 3 windows of a step: it has no backward pass.
+    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # steps: evals take a tenth of the time
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
@@ -733,7 +733,7 @@ def parse_setting(name, value):
             limit = 1 if "below 1" in kind else 2**32
             if result == number and 0 <= number < limit and (number > 0 or "from 0" in kind):
                 return result
-        elif kind == "text" or text in re.split(", | or ", kind):
+        elif kind == "text" or text in re.split(", | or ", kind):  # as in "muon or adamw"
             return (text == "True") if kind == "True or False" else text
     raise UserError(f"{name} must be {kind}, not {value!r}")
 
