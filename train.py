@@ -95,10 +95,10 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, -1)     # (B, T, q or k or v, head, head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # each (B, n_heads, T, head_dim)
-        if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim); T is 1 where start > 0
+        if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to start
             cache[..., start:start + T, :] = torch.stack((k, v))
             k, v = cache[..., :start + T, :]
-        y = F.scaled_dot_product_attention(  # one token needs no mask: it may see all the keys
+        y = F.scaled_dot_product_attention(  # where start > 0, T is 1: that token sees all the keys
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
@@ -143,7 +143,7 @@ class GPT(nn.Module):
 
     def forward(self, ids, targets=None, cache=None, start=0):
         """ids (B, T) -> logits (B, T, vocab_size); with targets (B, T), the loss in nats per token.
-        With a cache, ids is the prompt or one token at `start`: only the last token's logits."""
+        With a cache, ids is the prompt or one token at `start`; the last one's logits (B, ...)."""
         end = start + ids.size(1)
         assert end <= self.config.max_seq_len, f"{end} tokens do not fit {self.config}"
         positions = torch.arange(start, end, device=ids.device)
@@ -153,7 +153,7 @@ class GPT(nn.Module):
                 x = recompute(block, x, use_reentrant=False)  # keep only x (Chen et al. 2016)
             else:
                 x = block(x, None if cache is None else cache[i], start)
-        logits = self.head(self.ln_f(x if cache is None else x[:, -1:]))
+        logits = self.head(self.ln_f(x if cache is None else x[:, -1]))
         if targets is None:
             return logits
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
@@ -171,7 +171,7 @@ class GPT(nn.Module):
         for _ in range(max_new_tokens):
             if context.size(1) > c.max_seq_len:
                 context, n_cached = context[:, -max(1, c.max_seq_len // 2):], 0
-            logits = self(context[:, n_cached:], cache=cache, start=n_cached)[:, -1]  # (B, vocab)
+            logits = self(context[:, n_cached:], cache=cache, start=n_cached)  # (B, vocab_size)
             n_cached = context.size(1)
             token = choose_token(logits, temperature, top_k, top_p, generator)    # (B,)
             yield token
@@ -365,7 +365,6 @@ def catch_signals():
     def catch(number, frame):
         signals.append(signal.Signals(number).name)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
-
     for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             with contextlib.suppress(ValueError):  # only a main thread can catch signals
@@ -581,8 +580,9 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan. An eval costs as much as n_eval / 3 windows of a step: it has no backward pass.
-    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # steps: evals take a tenth of the time
+    # The plan: how many steps, how often an eval.
+    eval_steps = n_eval / 3 / sequences  # an eval takes as long; no backward pass makes it a third
+    min_interval = math.ceil(10 * eval_steps)  # so that evals take a tenth of the time at most
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
@@ -602,7 +602,7 @@ def train(**overrides):
 
     # Forget the rehearsal: load the initial state, the resumed one, or the weights to finetune.
     if resumed:
-        initial |= found  # its step and its rows too
+        initial |= found  # weights, moments, step, rows
     elif s.init_from:
         initial["model"] = found["model"]
     learner.load(initial)
