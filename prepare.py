@@ -471,7 +471,7 @@ def write_dataset(s, paths, source, folder):
     for split, of in splits.items():
         tell(f"{split}: {of['documents']:,} documents, {of['bytes']:,} bytes, {of['tokens']:,} "
              f"tokens, {of['bytes'] / of['tokens']:.2f} bytes per token")
-    if splits["val"]["tokens"] < 2048 and nth > 10:
+    if splits["val"]["tokens"] < 2048 and nth > 11:
         tell("val is short: --val_fraction=0.1 --overwrite keeps every 10th document for it")
     spec = {"name": name, "pattern": pattern,
             "tokens": [base64.b64encode(token).decode() for token in tokens]}
