@@ -48,6 +48,7 @@ TEXT_ENDINGS = (  # what is read in a folder; a file that is named may be called
     ".go .rs .rb .php .pl .lua .r .jl .swift .scala .hs .sh .sql .css .html").split()
 ENDING = re.compile(r"(\.\w+?)?(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)
 JSON = re.compile(r"\.(jsonl?|ndjson)(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)
+READ = 1 << 20  # characters: a file is read in blocks of this size
 BLOCK = 1 << 16  # characters: documents are encoded in blocks of about this size
 LONGEST = 1 << 22  # characters: a longer document is cut
 BPE_SAMPLE = 128 << 20  # bytes of text; a tokenizer trained on more would hardly differ
@@ -111,7 +112,7 @@ def find_input(items):
         key = content_of(file) if len(paths) > 1 else file
         if first.setdefault(key, file) != file:
             left_out[f"copy ({file} of {first[key]})"] += 1
-    kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items() if n)
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
     if kinds:
         tell(f"{len(first):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
     if not first:
@@ -177,7 +178,7 @@ SEPARATED = "<|endoftext|> or <|startoftext|> in text separate documents (--lite
 def read_text(file, between, count):
     """Yield the documents of a text, given the pattern of what is between them."""
     rest = ""
-    while block := file.read(1 << 20) + file.readline(1 << 20):  # to the end of a line, if near
+    while block := file.read(READ) + file.readline(READ):  # to the end of a line, if near
         if "\r" in block or "\0" in block:
             block += file.read(1) if block.endswith("\r") else ""
             count["Windows line ends (CRLF) became LF"] += block.count("\r\n")
@@ -260,8 +261,6 @@ def read_documents(s, paths, count):
             files = map(io.StringIO, read_json(file, path, s.field, count)) if is_json else [file]
             for text in filter(str.strip, itertools.chain.from_iterable(
                     read_text(file, between, count) for file in files)):
-                if len(text) > 900_000 and max(map(len, re.findall(r"\s+", text)), default=0) > 9e5:
-                    raise PrepareError(f"{path} has more than 900,000 blanks in a row")  # tiktoken
                 count["documents"] += 1
                 count["characters"] += len(text)
                 count["bytes"] += len(text.encode())
@@ -394,14 +393,17 @@ def make_tokenizer(s, texts):
 # --- Encoding: documents go to train or val, and on all cores become tokens
 END = os.urandom(16).hex()  # <|endoftext|> for tiktoken: random, so that no text contains it
 
+def passages(text, longest):
+    """Cut a text where a paragraph ends, or at least a line, into parts of at most this length."""
+    part = f".{{1,{longest}}}"
+    return re.findall(rf"{part}(?:(?<=\n\n)|\Z)|{part}(?<=\n)|{part}", text, re.DOTALL)
+
 def split_in_two(documents, nth, longest):
-    """Yield (split, text). To val goes every nth passage. A passage is a document or, of documents
-    of more than `longest` characters, a part that ends with a paragraph, or at least a line."""
-    some, number = f".{{1,{longest}}}", itertools.count(1)
-    passage = re.compile(rf"{some}(?:(?<=\n\n)|\Z)|{some}(?<=\n)|{some}", re.DOTALL)
+    """Yield (split, text). To val goes every nth passage; one of `longest` or less is whole."""
+    number = itertools.count(1)
     for document in documents:
-        passages = passage.findall(document)
-        for to_val, group in itertools.groupby(passages, lambda _: next(number) % nth == 0):
+        parts = passages(document, longest)
+        for to_val, group in itertools.groupby(parts, lambda _: next(number) % nth == 0):
             yield "val" if to_val else "train", "".join(group)
 
 def encode(documents, encoding):
@@ -414,7 +416,11 @@ def encode(documents, encoding):
         return split, size[split] // BLOCK
 
     def encode_block(split, texts):
-        ids = encoding.encode_to_numpy(END.join([*texts, ""]), allowed_special="all")
+        pieces = [END.join([*texts, ""])]
+        if len(pieces[0]) > 500_000:  # tiktoken fails where a million blanks are in a row
+            pieces = [piece for text in texts for piece in [*passages(text, 500_000), END]]
+        ids = np.concatenate([encoding.encode_to_numpy(piece, allowed_special="all")
+                              for piece in pieces])
         n_bytes = len("".join(texts).encode())
         return split, ids, {"documents": len(texts), "bytes": n_bytes, "tokens": len(ids)}
 
@@ -490,18 +496,21 @@ def read_setting(name, value):
     with contextlib.suppress(TypeError, ValueError, LookupError):
         if name in ("input", "field") and value is None:
             return None
-        items = [value] if isinstance(value, (str, os.PathLike)) else value
-        if name == "input" and items:
-            return list(map(os.fspath, items))
-        if name in ("literal_markers", "overwrite"):
+        if name == "input":
+            items = [value] if isinstance(value, (str, os.PathLike)) else value
+            if items:
+                return list(map(os.fspath, items))
+        elif name in ("literal_markers", "overwrite"):
             return {"True": True, "False": False}[str(value)]
-        if name == "vocab_size" and 257 <= int(str(value)) <= 1_000_000:
-            return int(str(value))
-        if name == "val_fraction" and 1e-9 < float(value) <= 0.5:
-            return float(value)
-        pattern = r"(?!downloads$)[^./\\:\s][^/\\:\r\n]*" if name == "dataset" else r".*\S.*"
-        if name not in ("input", "vocab_size", "val_fraction"):
-            return re.fullmatch(pattern, os.fspath(value))[0]
+        elif name == "vocab_size":
+            if 257 <= int(str(value)) <= 1_000_000:
+                return int(str(value))
+        elif name == "val_fraction":
+            if 1e-9 < float(value) <= 0.5:
+                return float(value)
+        else:
+            folder = r"(?!downloads$)[^./\\:\s][^/\\:\r\n]*"
+            return re.fullmatch(folder if name == "dataset" else r".*\S.*", os.fspath(value))[0]
     raise PrepareError(f"{name} cannot be {value!r}: --help says what it can be")
 
 def prepare(**settings):
@@ -513,10 +522,11 @@ def prepare(**settings):
     if "vocab_size" in settings and s.tokenizer != "bpe":
         raise PrepareError(f"vocab_size is for tokenizer bpe; {s.tokenizer} has its own")
     if s.input and "dataset" not in settings and s.dataset == "python":
-        # my for books/my.txt.gz, books for books/*.txt
-        name = re.sub(r"[\\/][^\\/]*[*?[].*", "", os.path.abspath(s.input[0]))
-        name = os.path.abspath(s.input[0]) if os.path.exists(s.input[0]) else name
-        name = re.sub(r"[\\:\s]+", " ", ENDING.sub("", os.path.basename(name))).strip(" .")
+        path = os.path.abspath(s.input[0])  # my for books/my.txt.gz, books for books/*.txt
+        if not os.path.exists(path):
+            path = re.sub(r"[\\/][^\\/]*[*?[].*", "", path)
+        name = os.path.basename(path) if os.path.isdir(path) else ENDING.sub("", Path(path).name)
+        name = re.sub(r"[\\:\s]+", " ", name).strip(" .")
         s.dataset = "text" if name in ("", "downloads") else name
     folder = Path(s.data_dir, s.dataset)
     try:

@@ -377,8 +377,8 @@ def catch_signals():
 
 def choose_device(name):
     """(device, its name, its best dtype, tokens in a micro-batch) of the named or best device."""
-    found = torch.accelerator.is_available() and torch.accelerator.current_accelerator().type
-    name = name or found or "cpu"
+    best = torch.accelerator.is_available() and torch.accelerator.current_accelerator().type
+    name = name or best or "cpu"
     try:
         device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else name)
         torch.ones(1, device=device).item()  # some builds have no kernels for an old GPU
@@ -642,9 +642,9 @@ def train(**overrides):
         loss = evaluate(learner, val_data, n_eval)
         bpb = loss / math.log(2) * n_eval * T / n_bytes
         rows[-1] |= {"val_loss": loss, "bpb": bpb}
+        say(f"eval: val loss {loss:.4f} (lowest {min(best, loss):.4f}), {bpb:.4f} bits per byte")
         if not math.isfinite(loss):
             raise UserError(f"the weights are broken: set a lower lr than {s.lr:.1e}")
-        say(f"eval: val loss {loss:.4f} (lowest {min(best, loss):.4f}), {bpb:.4f} bits per byte")
         if step:  # 100 tokens of a new document; the last may hold half a character
             document = torch.tensor([[tokenizer.eot_token]], device=device)
             ids = list(map(int, model.generate(document, 100, seed=s.seed)))
