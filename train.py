@@ -143,7 +143,7 @@ class GPT(nn.Module):
 
     def forward(self, ids, targets=None, cache=None, start=0):
         """ids (B, T) -> logits (B, T, vocab_size); with targets (B, T), the loss in nats per token.
-        With a cache, ids is the prompt or one token at `start`; the last one's logits (B, ...)."""
+        With a cache, ids is the prompt or one token at `start`: logits of the last token alone."""
         end = start + ids.size(1)
         assert end <= self.config.max_seq_len, f"{end} tokens do not fit {self.config}"
         positions = torch.arange(start, end, device=ids.device)
@@ -533,7 +533,7 @@ def train(**overrides):
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or config != replace(base, dropout=s.dropout)):  # more was set than dropout
+                        or config != replace(base, dropout=s.dropout)):  # dropout alone may be set
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -581,7 +581,7 @@ def train(**overrides):
     rehearse(learner, read_step(0), initial)
 
     # The plan: how many steps, how often an eval.
-    eval_steps = n_eval / 3 / sequences  # an eval takes as long; no backward pass makes it a third
+    eval_steps = n_eval / 3 / sequences  # an eval's length in steps; no backward pass: a third
     min_interval = math.ceil(10 * eval_steps)  # so that evals take a tenth of the time at most
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
@@ -636,7 +636,7 @@ def train(**overrides):
             say(f"warning: {name} could not be saved ({error}): training continues")
 
     def look():
-        """Evaluate, sample, save. ckpt.pt comes last: a run killed before does all this again."""
+        """Evaluate, sample, save. ckpt.pt comes last: a run killed before that repeats it all."""
         model.eval()
         best = min(row.get("val_loss", math.inf) for row in rows)
         loss = evaluate(learner, val_data, n_eval)
