@@ -1449,7 +1449,7 @@ BAD_FILES = {  # what is in each, and what its line says after the name
     "latin.txt": (b"a" * 3_000_000 + b"\xe9b", " as UTF-8 text: 'utf-8' codec can't decode"),
     "utf16.txt": ("text".encode("utf-16"), " is UTF-16 (save it as UTF-8)"),
     "unmarked.txt": (("text " * 99).encode("utf-16-le"), " is UTF-16 (save it as UTF-8)"),
-    "tar.txt": (b"name" + bytes(508) + b"text" * 200, " is UTF-16 (save it as UTF-8) or an archive"),
+    "tar.txt": (b"name" + bytes(508) + b"text" * 200, " is UTF-16 (save it as UTF-8) or an ar"),
     "cut.txt.xz": (PACKED[:-20], " as UTF-8 text: Compressed file ended"),
     "torn.txt.xz": (PACKED[:50] + bytes(9) + PACKED[59:], " as UTF-8 text: Corrupt"),
     "cut.txt.gz": (gzip.compress(STORY.encode() * 9)[:-9], " as UTF-8 text: Compressed file ended"),
