@@ -29,13 +29,13 @@ class Settings(argparse.ArgumentParser):
 # ---- Settings: --name=value or prepare(name=value), or edit the defaults here --------------------
 SETTINGS_PARSER = Settings(usage=__doc__, allow_abbrev=False)
 setting = SETTINGS_PARSER.add_argument
-switch = {"type": ["False", "True"].index, "nargs": "?", "const": True}  # becomes 0, 1; alone: True
+switch = {"type": ["False", "True"].index, "nargs": "?", "const": True}  # "False" -> 0
 setting("--dataset", help="python, tinystories or shakespeare; or a name for your own text")
 setting("--input", nargs="*", action="extend", help="files, folders, globs; also .gz, .xz, .bz2")
-setting("--separator", help="the line between documents; blank: empty lines; line: each is one")
+setting("--separator", help="line between documents; blank: empty lines; line: a document per line")
 setting("--literal_markers", **switch, help="<|endoftext|> and <|startoftext|> separate nothing")
 setting("--field", help="which one of a .jsonl has the text; else text is read, or a chat")
-setting("--tokenizer", default="bpe", help="bpe, char, gpt2; or a dataset, a run, a .pt file")
+setting("--tokenizer", default="bpe", help="bpe, char, gpt2, or a folder or .pt that has one")
 setting("--vocab_size", type=int, default=4096, help="of bpe, <|endoftext|> included: 257 or more")
 setting("--val_fraction", type=float, default=0.01, help="for validation; of small texts a tenth")
 setting("--data_dir", default="data", help="the dataset is made in DATA_DIR/DATASET")
@@ -54,7 +54,7 @@ TEXT_ENDINGS = (  # what is read in a folder; a file that is named may be called
     ".txt .text .md .rst .tex .org .jsonl .ndjson .py .js .ts .c .h .cc .cpp .hpp .cu .java .kt "
     ".go .rs .rb .php .pl .lua .r .jl .swift .scala .hs .sh .sql .css .html").split()
 LONGEST = 800_000  # characters: a longer document is cut. tiktoken fails at a million blanks
-END = os.urandom(16).hex()  # <|endoftext|> for tiktoken: random, so that no text contains it
+END = os.urandom(16).hex()  # what <|endoftext|> is for tiktoken: random, so in no text
 READ = 1 << 16  # characters: a file is read in blocks of this size
 BPE_SAMPLE = 128 << 20  # bytes of text: a tokenizer trained on more would hardly differ
 BPE_WORDS = 3 << 20  # bytes of different words: if there are more, the rare ones are sampled
@@ -92,21 +92,23 @@ def find_input(items):
         if not found:
             raise PrepareError(f"input: there is no {item}")
         for path in map(Path, found):
-            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-            for file in (file for file in inside if file.is_file() or file.is_symlink()):
+            inside = sorted(path.rglob("*")) if path.is_dir() else [path]  # follows no links
+            for file in (f for f in inside if f.is_file() or f.is_symlink()):
                 hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
                 ending = "hidden" if hidden else ending_of(file) or "without ending"
                 if file == path or ending in TEXT_ENDINGS:
                     files.append(file)
                 else:
                     left_out[ending] += 1
-    for file in files:  # a second copy would be in both train and val
-        content = file  # one file alone is not read for this
+    for file in dict.fromkeys(files):  # each once: a copy would be in both train and val
+        content = file  # one file needs no comparison
         if len(files) > 1:
             with reading(file) as raw:
                 content = hashlib.file_digest(raw, "sha256").digest()
-        if first.setdefault(content, file) != file:
+        if content in first:
             left_out[f"copy ({file} of {first[content]})"] += 1
+        else:
+            first[content] = file
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
     if kinds:
         tell(f"{len(first):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
@@ -114,7 +116,7 @@ def find_input(items):
         raise PrepareError(f"input: no text in {' '.join(items)}; --input=FILE reads any file")
     return list(first.values())
 
-ENDING = re.compile(r"(\.\w+?)?(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)  # ("", ""), (".txt", ".gz")
+ENDING = re.compile(r"(\.\w+?)?(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)  # ".txt", ".gz" of a.txt.gz
 
 def ending_of(path):
     """Return .txt for a.txt, a.TXT and a.txt.gz."""
@@ -149,7 +151,7 @@ def download(url, path):
                     file.truncate(0)
                 while file.write(answer.read(1 << 20)):
                     tell(f"downloaded {file.tell() / 1e6:,.0f} MB", 10)
-            if answer.length:  # what has not come; None: the server did not say how much there is
+            if answer.length:  # counted down while it comes; None: the server did not tell it
                 raise OSError(f"{answer.length:,} bytes are missing")
     except (OSError, http.client.HTTPException) as error:
         raise PrepareError(f"{url}: {error}; run the command again, or delete {part}") from None
@@ -162,11 +164,12 @@ CUTS = f"cuts were made in documents of more than {LONGEST:,} characters"
 
 def read_documents(s, paths, count, notes):
     """Yield the documents of all files but those of white space only. count: what was read; notes:
-    how often something was changed, by the sentence that says it."""
+    what was changed, as in {"NUL bytes were left out": 2}."""
     patterns = [] if s.literal_markers else [MARKER]
     if separator := (s.separator or "").strip():
         own_line = rf"^[^\S\n]*{re.escape(separator)}[^\S\n]*$\n?"
-        patterns.append({"blank": r"^[^\S\n]*\n", "line": r"\n"}.get(separator, own_line))
+        special = {"blank": r"^[^\S\n]*\n", "line": r"\n"}
+        patterns.append(special.get(separator, own_line))
     between = re.compile("|".join(patterns) or "(?!)", re.MULTILINE)  # (?!) is found nowhere
     for path in paths:
         with reading(path) as raw:
@@ -184,7 +187,7 @@ def read_documents(s, paths, count, notes):
 def split_text(stream, between, notes):
     """Yield the documents of a text stream, given the pattern of what is between them."""
     rest = ""
-    while block := stream.read(READ) + stream.readline(READ):  # to the end of a line
+    while block := stream.read(READ) + stream.readline(READ):  # whole lines, for ^ and $
         notes["Windows line ends (CRLF) became LF"] += block.count("\r\n")
         notes["NUL bytes were left out"] += block.count("\0")
         block = block.replace("\r\n", "\n").replace("\0", "")
@@ -201,7 +204,7 @@ def split_text(stream, between, notes):
 def passages(text, longest):
     """Cut a text into parts of at most this length, if it can be, after a paragraph or a line."""
     part = f".{{1,{longest}}}"
-    ends = [r"(?:(?<=\n\n)|\Z)", r"(?<=\n)", ""]  # the best end first; "" is anywhere
+    ends = [r"(?:(?<=\n\n)|\Z)", r"(?<=\n)", ""]  # at each place the first that fits
     return re.findall("|".join(part + end for end in ends), text, re.DOTALL)
 
 def read_json(file, path, field, notes):
@@ -241,7 +244,8 @@ def chat_of(record, notes):
         if content.strip():
             role = turn.get("role") or turn.get("from") or turn["author"]["role"]
             text += chat_turn(role, content)
-        notes["turns of chats have no text that is read, or none at all"] += not content.strip()
+        else:
+            notes["turns of chats have no text, or none that is known"] += 1
     return None if turns is None else text
 
 CHAT_ROLES = {"human": "User", "prompter": "User", "gpt": "Assistant", "chatgpt": "Assistant",
@@ -253,13 +257,13 @@ def chat_turn(role, content):
 
 # ---- The tokenizer
 WORD = regex.compile(BPE_PATTERN)
-# A chunk is white space and what follows, as in " word" or "\n\n  (one)": whole words, because no
-# word has white space after anything else. Most come again and again, and Python's re finds them
-# fast (for it \x1c to \x1f are white space). It cuts after 100 characters, in this training only.
+# A chunk is white space and the rest up to the next, as " word" or "\n\n  (one)": whole words, as
+# no word has white space after anything else. Chunks repeat, so counting them first, with the
+# faster re, saves work (for re \x1c to \x1f are white space). Words end here at 100 characters.
 CHUNK = re.compile(r"[^\S\x1c-\x1f]{0,99}[\S\x1c-\x1f]{1,100}|\s{1,100}")
 
 def count_chunks(texts):
-    """Yield how often each chunk occurs, in parts: when very many different ones have been met."""
+    """Yield counts of chunks: a new Counter whenever one has 200,000, because memory is bounded."""
     chunks = Counter()
     for text in texts:
         chunks.update(CHUNK.findall(text))
@@ -278,7 +282,7 @@ def count_words(texts):
                 words[word] += n
         while sum(len(word.encode()) for word in words) > BPE_WORDS:
             rarity *= 2
-            words = Counter({word: n for word, n in words.items()  # by a checksum: always the same
+            words = Counter({word: n for word, n in words.items()  # a checksum is the die
                              if zlib.crc32(word.encode()) < n * 2**32 / rarity})
     if rarity > 1 or max(map(len, words), default=0) > 99:
         tell("the tokenizer learns from words cut at 100 characters"
@@ -321,7 +325,7 @@ def train_bpe(texts, vocab_size):
             if pair in words[i]:
                 words[i] = words[i].replace(pair, new)
                 for a, b in itertools.pairwise(words[i]):
-                    if a == new or b == new:  # (x, new) or (new, y) replaces (x, left), (right, y)
+                    if a == new or b == new:  # x new, new y, new new: each replaces an old pair
                         old = (right if a == new else a) + (left if b == new else b)
                         pair_counts[old] -= counts[i]
                         new_counts[a + b] += counts[i]
@@ -363,8 +367,7 @@ def make_tokenizer(s, texts):
 
 # ---- Encoding: documents go to train or val, and on all cores become tokens ---------------------
 def split_in_two(documents, nth, longest):
-    """Yield (split, text). Every nth passage goes to val; those between stay one text of train. A
-    document of at most `longest` characters is one passage."""
+    """Yield (split, text): every nth passage for val; those between, joined again, for train."""
     number = itertools.count(1)
     for document in documents:
         parts = [(next(number) % nth == 0, passage) for passage in passages(document, longest)]
@@ -398,8 +401,8 @@ def write_dataset(s, folder):
     every = sum(map(os.path.getsize, paths)) // BPE_SAMPLE + 1 if s.tokenizer == "bpe" else 1
     texts = read_documents(s, paths, count, notes)
     name, pattern, tokens = make_tokenizer(s, itertools.islice(texts, 0, None, every))
-    deque(texts, maxlen=0)  # read on where the tokenizer did not, to count
-    size, n_documents = count["characters"], max(1, count["documents"] - notes[CUTS])
+    deque(texts, maxlen=0)  # to the end, to count: gpt2, for one, has read nothing
+    size, n_documents = count["characters"], count["documents"] - notes[CUTS]  # cut: counts once
     if size < 3000:
         raise PrepareError(f"input: {source} is empty or too short: {size} of 3,000 characters")
     tell(f"{n_documents:,} documents, {size:,} characters; {name} tokenizer of "
@@ -411,14 +414,14 @@ def write_dataset(s, folder):
         tell("the text is one document; --separator=blank or --separator=line would make several")
 
     # Of many documents, every nth is for validation; of few, every nth passage, from all over.
-    share, longest = s.val_fraction, 2 * LONGEST  # longer than any document
+    share, longest = s.val_fraction, 2 * LONGEST  # whole documents
     if n_documents < max(100, 1 / share):
         share = max(share, min(0.1, 100_000 / size))
-        longest = int(min(4096, max(256, size * share / 8)))  # eight or more in val
-        tell(f"val: every {1 / share:.0f}th passage (paragraphs or lines, {longest:,} characters)")
+        longest = int(min(4096, max(256, size * share / 8)))  # 8 or more in val
+        tell(f"val: 1 passage in {1 / share:.0f} (paragraphs or lines, {longest:,} characters)")
     nth = round(1 / share)
 
-    # Then for the tokens. Without meta.json there is no dataset: it goes first and comes last.
+    # Then for the tokens. meta.json marks a whole dataset: it is deleted first and written last.
     documents = split_in_two(read_documents(s, paths, Counter(), Counter()), nth, longest)
     ranks = {token: rank for rank, token in enumerate(tokens)}
     encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks,
@@ -446,17 +449,14 @@ def write_dataset(s, folder):
 def prepare(*flags, **settings):
     """Make a dataset: prepare(input="my.txt") is prepare("--input=my.txt"). Returns its folder,
     vocab_size and splits. Raises PrepareError (a ValueError) if it cannot be made."""
-    flags = list(flags)
     for name, value in settings.items():
         values = (value or [""]) if isinstance(value, (list, tuple)) else [value]
-        flags += [f"--{name}={item}" for item in values if item is not None]
+        flags += tuple(f"--{name}={item}" for item in values if item is not None)
     s = SETTINGS_PARSER.parse_args(flags)
     if not (257 <= s.vocab_size <= 1_000_000 and 1e-9 < s.val_fraction <= 0.5):
         raise PrepareError("vocab_size must be from 257 to 1,000,000, val_fraction up to 0.5")
-    if s.input and not s.dataset:  # my for books/my.txt.gz
-        name = ENDING.sub("", Path(s.input[0]).resolve().name)
-        s.dataset = re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"
-    s.dataset = s.dataset or "python"
+    name = ENDING.sub("", Path(s.input[0]).resolve().name) if s.input else "python"
+    s.dataset = s.dataset or re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"
     folder = Path(s.data_dir, s.dataset)
     if (folder / "meta.json").exists() and not s.overwrite:
         raise PrepareError(f"{folder} is there already; --overwrite replaces it, "

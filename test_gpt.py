@@ -1271,7 +1271,7 @@ def test_validation_is_drawn_from_all_over_a_text_of_few_documents(tmp_path, cap
     assert len(val) >= 7 and places == sorted(places) and places[0] < 0.15 and places[-1] > 0.75
     assert all(passage.endswith("\n\n") or text.endswith(passage) for passage in val)
     assert 0.07 < sum(map(len, val)) / len(text) < 0.13
-    assert "val: every 10th passage" in told
+    assert "val: 1 passage in 10 " in told
     for name in ("a", "b"):  # two files: both are in train and in val
         (tmp_path / f"{name}.txt").write_text(f"{name} line of {name}\n\n" * 900)
     documents, val, _ = documents_of(tmp_path, capsys, [tmp_path / "a.txt", tmp_path / "b.txt"])
