@@ -54,7 +54,7 @@ TEXT_ENDINGS = (  # what is read in a folder; a file that is named may be called
     ".txt .text .md .rst .tex .org .jsonl .ndjson .py .js .ts .c .h .cc .cpp .hpp .cu .java .kt "
     ".go .rs .rb .php .pl .lua .r .jl .swift .scala .hs .sh .sql .css .html").split()
 LONGEST = 800_000  # characters: a longer document is cut. tiktoken fails at a million blanks
-END = os.urandom(16).hex()  # what <|endoftext|> is for tiktoken: random, so in no text
+END = os.urandom(16).hex()  # <|endoftext|> for tiktoken: random, so that no text has it
 READ = 1 << 16  # characters: a file is read in blocks of this size
 BPE_SAMPLE = 128 << 20  # bytes of text: a tokenizer trained on more would hardly differ
 BPE_WORDS = 3 << 20  # bytes of different words: if there are more, the rare ones are sampled
@@ -92,8 +92,8 @@ def find_input(items):
         if not found:
             raise PrepareError(f"input: there is no {item}")
         for path in map(Path, found):
-            inside = sorted(path.rglob("*")) if path.is_dir() else [path]  # follows no links
-            for file in (f for f in inside if f.is_file() or f.is_symlink()):
+            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+            for file in (f for f in inside if f.is_file() or f.is_symlink()):  # a linked folder
                 hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
                 ending = "hidden" if hidden else ending_of(file) or "without ending"
                 if file == path or ending in TEXT_ENDINGS:
@@ -159,8 +159,8 @@ def download(url, path):
 
 # ---- Documents: what is between two separators, a record of a .jsonl, or else a whole file -------
 MARKER = r"<\|(?:end|start)oftext\|>[^\S\n]*\n?"
-MARKERS = "<|endoftext|> or <|startoftext|> separate documents (--literal_markers: they stay text)"
-CUTS = f"cuts were made in documents of more than {LONGEST:,} characters"
+MARKERS_NOTE = "<|endoftext|> or <|startoftext|> separate documents (--literal_markers: not)"
+CUTS_NOTE = f"cuts were made in documents of more than {LONGEST:,} characters"  # after their number
 
 def read_documents(s, paths, count, notes):
     """Yield the documents of all files but those of white space only. count: what was read; notes:
@@ -192,12 +192,12 @@ def split_text(stream, between, notes):
         notes["NUL bytes were left out"] += block.count("\0")
         block = block.replace("\r\n", "\n").replace("\0", "")
         if MARKER in between.pattern:
-            notes[MARKERS] += len(re.findall(MARKER, block))
+            notes[MARKERS_NOTE] += len(re.findall(MARKER, block))
         *documents, rest = between.split(rest + block)
         yield from filter(str.strip, documents)
         if len(rest) > LONGEST:
             *parts, rest = passages(rest, LONGEST)
-            notes[CUTS] += len(parts)
+            notes[CUTS_NOTE] += len(parts)
             yield from parts
     yield from filter(str.strip, [rest])
 
@@ -257,9 +257,9 @@ def chat_turn(role, content):
 
 # ---- The tokenizer
 WORD = regex.compile(BPE_PATTERN)
-# A chunk is white space and the rest up to the next, as " word" or "\n\n  (one)": whole words, as
-# no word has white space after anything else. Chunks repeat, so counting them first, with the
-# faster re, saves work (for re \x1c to \x1f are white space). Words end here at 100 characters.
+# A chunk is white space and the rest up to the next, as " word" or "\n\n  (one)". No word has white
+# space after anything else, so none crosses from chunk to chunk. Chunks repeat: to count them first,
+# by the faster re, saves work (for re \x1c to \x1f are white space, too).
 CHUNK = re.compile(r"[^\S\x1c-\x1f]{0,99}[\S\x1c-\x1f]{1,100}|\s{1,100}")
 
 def count_chunks(texts):
@@ -282,7 +282,7 @@ def count_words(texts):
                 words[word] += n
         while sum(len(word.encode()) for word in words) > BPE_WORDS:
             rarity *= 2
-            words = Counter({word: n for word, n in words.items()  # a checksum is the die
+            words = Counter({word: n for word, n in words.items()  # crc32: a die per word
                              if zlib.crc32(word.encode()) < n * 2**32 / rarity})
     if rarity > 1 or max(map(len, words), default=0) > 99:
         tell("the tokenizer learns from words cut at 100 characters"
@@ -325,7 +325,7 @@ def train_bpe(texts, vocab_size):
             if pair in words[i]:
                 words[i] = words[i].replace(pair, new)
                 for a, b in itertools.pairwise(words[i]):
-                    if a == new or b == new:  # x new, new y, new new: each replaces an old pair
+                    if a == new or b == new:  # x l r y: (x, new) was (x, l), (new, y) (r, y)
                         old = (right if a == new else a) + (left if b == new else b)
                         pair_counts[old] -= counts[i]
                         new_counts[a + b] += counts[i]
@@ -402,7 +402,7 @@ def write_dataset(s, folder):
     texts = read_documents(s, paths, count, notes)
     name, pattern, tokens = make_tokenizer(s, itertools.islice(texts, 0, None, every))
     deque(texts, maxlen=0)  # to the end, to count: gpt2, for one, has read nothing
-    size, n_documents = count["characters"], count["documents"] - notes[CUTS]  # cut: counts once
+    size, n_documents = count["characters"], count["documents"] - notes[CUTS_NOTE]
     if size < 3000:
         raise PrepareError(f"input: {source} is empty or too short: {size} of 3,000 characters")
     tell(f"{n_documents:,} documents, {size:,} characters; {name} tokenizer of "
@@ -414,10 +414,10 @@ def write_dataset(s, folder):
         tell("the text is one document; --separator=blank or --separator=line would make several")
 
     # Of many documents, every nth is for validation; of few, every nth passage, from all over.
-    share, longest = s.val_fraction, 2 * LONGEST  # whole documents
+    share, longest = s.val_fraction, 2 * LONGEST  # more than any document has
     if n_documents < max(100, 1 / share):
         share = max(share, min(0.1, 100_000 / size))
-        longest = int(min(4096, max(256, size * share / 8)))  # 8 or more in val
+        longest = int(min(4096, max(256, size * share / 8)))  # val gets about 8
         tell(f"val: 1 passage in {1 / share:.0f} (paragraphs or lines, {longest:,} characters)")
     nth = round(1 / share)
 
@@ -450,7 +450,7 @@ def prepare(*flags, **settings):
     """Make a dataset: prepare(input="my.txt") is prepare("--input=my.txt"). Returns its folder,
     vocab_size and splits. Raises PrepareError (a ValueError) if it cannot be made."""
     for name, value in settings.items():
-        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]
+        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # []: error
         flags += tuple(f"--{name}={item}" for item in values if item is not None)
     s = SETTINGS_PARSER.parse_args(flags)
     if not (257 <= s.vocab_size <= 1_000_000 and 1e-9 < s.val_fraction <= 0.5):
@@ -474,7 +474,7 @@ if __name__ == "__main__":
             sys.stdout.reconfigure(errors="replace")
     try:
         prepare(*(sys.argv[1:] if "__file__" in globals() else []))  # a pasted cell has no flags
-    except (PrepareError, OSError) as error:  # in a notebook often a second run: go on
+    except (PrepareError, OSError) as error:  # in a notebook the next cells still run
         print(f"error: {error}", file=sys.stderr)
         if not notebook:
             sys.exit(2)
