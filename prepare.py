@@ -258,8 +258,8 @@ def chat_turn(role, content):
 # ---- The tokenizer
 WORD = regex.compile(BPE_PATTERN)
 # A chunk is white space and the rest up to the next, as " word" or "\n\n  (one)". No word has white
-# space after anything else, so none crosses from chunk to chunk. Chunks repeat: to count them first,
-# by the faster re, saves work (for re \x1c to \x1f are white space, too).
+# space after anything else, so none crosses from chunk to chunk. Chunks repeat: to count them
+# first, by the faster re, saves work (for re \x1c to \x1f are white space, too).
 CHUNK = re.compile(r"[^\S\x1c-\x1f]{0,99}[\S\x1c-\x1f]{1,100}|\s{1,100}")
 
 def count_chunks(texts):
