@@ -44,7 +44,7 @@ setting("--overwrite", **switch, help="replace a dataset that is there already")
 # How GPT-2 splits text into words, as tiktoken writes it: letters, digits or signs, with the one
 # space before them, or white space. No token crosses from a word into the next.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-# Ours keeps with a letter the marks that follow it: the vowel signs of Hindi, a separate accent.
+# Ours keeps marks in the word of the letter before them: vowel signs of Hindi, separate accents.
 BPE_PATTERN = GPT2_PATTERN.replace(r"\p{L}++", r"\p{L}[\p{L}\p{M}]*+")
 HUGGING_FACE = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/"
 CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
@@ -93,7 +93,8 @@ def find_input(items):
             raise PrepareError(f"input: there is no {item}")
         for path in map(Path, found):
             inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-            for file in (f for f in inside if f.is_file() or f.is_symlink()):  # a linked folder
+            # A linked folder is not entered, but counted as left out.
+            for file in (f for f in inside if f.is_file() or f.is_symlink()):
                 hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
                 ending = "hidden" if hidden else ending_of(file) or "without ending"
                 if file == path or ending in TEXT_ENDINGS:
@@ -101,14 +102,14 @@ def find_input(items):
                 else:
                     left_out[ending] += 1
     for file in dict.fromkeys(files):  # each once: a copy would be in both train and val
-        content = file  # one file needs no comparison
+        key = file  # a single file has no copies
         if len(files) > 1:
             with reading(file) as raw:
-                content = hashlib.file_digest(raw, "sha256").digest()
-        if content in first:
-            left_out[f"copy ({file} of {first[content]})"] += 1
+                key = hashlib.file_digest(raw, "sha256").digest()
+        if key in first:
+            left_out[f"copy ({file} of {first[key]})"] += 1
         else:
-            first[content] = file
+            first[key] = file
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
     if kinds:
         tell(f"{len(first):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
@@ -160,7 +161,7 @@ def download(url, path):
 # ---- Documents: what is between two separators, a record of a .jsonl, or else a whole file -------
 MARKER = r"<\|(?:end|start)oftext\|>[^\S\n]*\n?"
 MARKERS_NOTE = "<|endoftext|> or <|startoftext|> separate documents (--literal_markers: not)"
-CUTS_NOTE = f"cuts were made in documents of more than {LONGEST:,} characters"  # after their number
+CUTS_NOTE = f"cuts were made in documents of more than {LONGEST:,} characters"  # as 5 cuts ...
 
 def read_documents(s, paths, count, notes):
     """Yield the documents of all files but those of white space only. count: what was read; notes:
@@ -180,7 +181,7 @@ def read_documents(s, paths, count, notes):
                 for text in split_text(stream, between, notes):
                     count["documents"] += 1
                     count["characters"] += len(text)
-                    count["of several lines"] += "\n" in text.strip()
+                    count["of several lines"] += "\n" in text.strip()  # for a hint
                     tell(f"read {count['characters'] / 1e6:,.0f} million characters", 10)
                     yield text
 
@@ -202,7 +203,7 @@ def split_text(stream, between, notes):
     yield from filter(str.strip, [rest])
 
 def passages(text, longest):
-    """Cut a text into parts of at most this length, if it can be, after a paragraph or a line."""
+    """Cut a text into parts of at most `longest` characters: after paragraphs or lines, if any."""
     part = f".{{1,{longest}}}"
     ends = [r"(?:(?<=\n\n)|\Z)", r"(?<=\n)", ""]  # at each place the first that fits
     return re.findall("|".join(part + end for end in ends), text, re.DOTALL)
@@ -259,7 +260,7 @@ def chat_turn(role, content):
 WORD = regex.compile(BPE_PATTERN)
 # A chunk is white space and the rest up to the next, as " word" or "\n\n  (one)". No word has white
 # space after anything else, so none crosses from chunk to chunk. Chunks repeat: to count them
-# first, by the faster re, saves work (for re \x1c to \x1f are white space, too).
+# first, by the faster re, saves work. (re takes \x1c to \x1f for white space; regex does not.)
 CHUNK = re.compile(r"[^\S\x1c-\x1f]{0,99}[\S\x1c-\x1f]{1,100}|\s{1,100}")
 
 def count_chunks(texts):
@@ -273,8 +274,8 @@ def count_chunks(texts):
     yield chunks
 
 def count_words(texts):
-    """Return how often each word occurs in an iterable of str. If there are too many different
-    words to keep, one that occurs n times is kept with probability n / rarity."""
+    """Return how often each word occurs in an iterable of str. If there are too many different ones,
+    one that occurs n times is kept with probability n / rarity; a dropped one starts at 0 again."""
     words, rarity = Counter(), 1
     for chunks in count_chunks(texts):
         for chunk, n in chunks.items():
@@ -285,8 +286,7 @@ def count_words(texts):
             words = Counter({word: n for word, n in words.items()  # crc32: a die per word
                              if zlib.crc32(word.encode()) < n * 2**32 / rarity})
     if rarity > 1 or max(map(len, words), default=0) > 99:
-        tell("the tokenizer learns from words cut at 100 characters"
-             + (f", and from 1 in {rarity} of those that occur once" if rarity > 1 else ""))
+        tell(f"the tokenizer learns from words cut at 100 characters, 1 in {rarity} of rare ones")
     return words
 
 def train_bpe(texts, vocab_size):
@@ -325,7 +325,7 @@ def train_bpe(texts, vocab_size):
             if pair in words[i]:
                 words[i] = words[i].replace(pair, new)
                 for a, b in itertools.pairwise(words[i]):
-                    if a == new or b == new:  # x l r y: (x, new) was (x, l), (new, y) (r, y)
+                    if a == new or b == new:  # x l r y: (x, new) was (x, l); (new, y) was (r, y)
                         old = (right if a == new else a) + (left if b == new else b)
                         pair_counts[old] -= counts[i]
                         new_counts[a + b] += counts[i]
@@ -395,7 +395,7 @@ def encode(documents, encoding):
 # ---- The whole of it: from settings to three files
 def write_dataset(s, folder):
     """Write train.bin, val.bin, meta.json to folder; return meta.json's. The text is read twice."""
-    # First for the tokenizer, which learns from a part of a very long text, and to count.
+    # First reading: to count, and for the tokenizer, which learns from a part of a very long text.
     paths, source = find_files(s), " ".join(s.input or [s.dataset])
     count, notes = Counter(), Counter()
     every = sum(map(os.path.getsize, paths)) // BPE_SAMPLE + 1 if s.tokenizer == "bpe" else 1
@@ -414,14 +414,14 @@ def write_dataset(s, folder):
         tell("the text is one document; --separator=blank or --separator=line would make several")
 
     # Of many documents, every nth is for validation; of few, every nth passage, from all over.
-    share, longest = s.val_fraction, 2 * LONGEST  # more than any document has
+    share, longest = s.val_fraction, 2 * LONGEST  # of at most LONGEST and 2 blocks
     if n_documents < max(100, 1 / share):
         share = max(share, min(0.1, 100_000 / size))
-        longest = int(min(4096, max(256, size * share / 8)))  # val gets about 8
+        longest = int(min(4096, max(256, size * share / 8)))  # about 8 passages for val
         tell(f"val: 1 passage in {1 / share:.0f} (paragraphs or lines, {longest:,} characters)")
     nth = round(1 / share)
 
-    # Then for the tokens. meta.json marks a whole dataset: it is deleted first and written last.
+    # Second reading: for the tokens. meta.json marks a whole dataset: deleted first, written last.
     documents = split_in_two(read_documents(s, paths, Counter(), Counter()), nth, longest)
     ranks = {token: rank for rank, token in enumerate(tokens)}
     encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks,
@@ -450,17 +450,17 @@ def prepare(*flags, **settings):
     """Make a dataset: prepare(input="my.txt") is prepare("--input=my.txt"). Returns its folder,
     vocab_size and splits. Raises PrepareError (a ValueError) if it cannot be made."""
     for name, value in settings.items():
-        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # []: error
+        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # [] is refused
         flags += tuple(f"--{name}={item}" for item in values if item is not None)
     s = SETTINGS_PARSER.parse_args(flags)
     if not (257 <= s.vocab_size <= 1_000_000 and 1e-9 < s.val_fraction <= 0.5):
         raise PrepareError("vocab_size must be from 257 to 1,000,000, val_fraction up to 0.5")
-    name = ENDING.sub("", Path(s.input[0]).resolve().name) if s.input else "python"
+    path = Path(s.input[0] if s.input else "python").resolve()
+    name = path.name if path.is_dir() else ENDING.sub("", path.name)
     s.dataset = s.dataset or re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"
     folder = Path(s.data_dir, s.dataset)
     if (folder / "meta.json").exists() and not s.overwrite:
-        raise PrepareError(f"{folder} is there already; --overwrite replaces it, "
-                           "--dataset=NAME keeps it")
+        raise PrepareError(f"{folder} is there already: add --overwrite or another --dataset")
     meta = write_dataset(s, folder)
     flags = [f"--dataset={s.dataset}"] + [f"--data_dir={s.data_dir}"] * (s.data_dir != "data")
     tell(f"{folder} is ready; next: " + shlex.join(["python", "train.py", *flags]))
