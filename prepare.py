@@ -274,7 +274,7 @@ def count_chunks(texts):
     yield chunks
 
 def count_words(texts):
-    """Return how often each word occurs in an iterable of str. If there are too many different ones,
+    """Return how often each word occurs in an iterable of str. If too many are different,
     one that occurs n times is kept with probability n / rarity; a dropped one starts at 0 again."""
     words, rarity = Counter(), 1
     for chunks in count_chunks(texts):
