@@ -86,7 +86,7 @@ def find_files(s):
 
 def find_input(items):
     """Return the files that files, folders and globs mean, each once, sorted within each item."""
-    files, first, left_out = [], {}, Counter()  # first: what is in a file -> the first such file
+    files, first, left_out = [], {}, Counter()  # first: hash of a content -> its first file
     for item in items:
         found = [item] if os.path.exists(item) else sorted(glob.glob(item, recursive=True))
         if not found:
@@ -97,7 +97,7 @@ def find_input(items):
             for file in (f for f in inside if f.is_file() or f.is_symlink()):
                 hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
                 ending = "hidden" if hidden else ending_of(file) or "without ending"
-                if file == path or ending in TEXT_ENDINGS:
+                if file.is_file() and (file == path or ending in TEXT_ENDINGS):
                     files.append(file)
                 else:
                     left_out[ending] += 1
@@ -228,7 +228,7 @@ def read_json(file, path, field, notes):
             raise PrepareError(f"{path}, line {number:,}: {error}") from None
 
 def chat_of(record, notes):
-    """A conversation as text, as OpenAI, ShareGPT or ChatGPT's export has it; None: it is none."""
+    """A conversation as text, as OpenAI, ShareGPT or ChatGPT's export has it; None: no chat."""
     turns = record.get("messages", record.get("conversations"))
     if "mapping" in record:  # ChatGPT's tree of messages: from the last one up to the first
         turns, node = [], record["mapping"][record["current_node"]]
@@ -325,7 +325,7 @@ def train_bpe(texts, vocab_size):
             if pair in words[i]:
                 words[i] = words[i].replace(pair, new)
                 for a, b in itertools.pairwise(words[i]):
-                    if a == new or b == new:  # x l r y: (x, new) was (x, l); (new, y) was (r, y)
+                    if a == new or b == new:  # x l r y: (x, new) was (x, l), (new, y) was (r, y)
                         old = (right if a == new else a) + (left if b == new else b)
                         pair_counts[old] -= counts[i]
                         new_counts[a + b] += counts[i]
@@ -402,7 +402,7 @@ def write_dataset(s, folder):
     texts = read_documents(s, paths, count, notes)
     name, pattern, tokens = make_tokenizer(s, itertools.islice(texts, 0, None, every))
     deque(texts, maxlen=0)  # to the end, to count: gpt2, for one, has read nothing
-    size, n_documents = count["characters"], count["documents"] - notes[CUTS_NOTE]
+    size, n_documents = count["characters"], max(1, count["documents"] - notes[CUTS_NOTE])
     if size < 3000:
         raise PrepareError(f"input: {source} is empty or too short: {size} of 3,000 characters")
     tell(f"{n_documents:,} documents, {size:,} characters; {name} tokenizer of "
@@ -414,7 +414,7 @@ def write_dataset(s, folder):
         tell("the text is one document; --separator=blank or --separator=line would make several")
 
     # Of many documents, every nth is for validation; of few, every nth passage, from all over.
-    share, longest = s.val_fraction, 2 * LONGEST  # of at most LONGEST and 2 blocks
+    share, longest = s.val_fraction, 2 * LONGEST  # more than any document has
     if n_documents < max(100, 1 / share):
         share = max(share, min(0.1, 100_000 / size))
         longest = int(min(4096, max(256, size * share / 8)))  # about 8 passages for val
@@ -450,12 +450,12 @@ def prepare(*flags, **settings):
     """Make a dataset: prepare(input="my.txt") is prepare("--input=my.txt"). Returns its folder,
     vocab_size and splits. Raises PrepareError (a ValueError) if it cannot be made."""
     for name, value in settings.items():
-        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # [] is refused
+        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # [""] is refused
         flags += tuple(f"--{name}={item}" for item in values if item is not None)
     s = SETTINGS_PARSER.parse_args(flags)
     if not (257 <= s.vocab_size <= 1_000_000 and 1e-9 < s.val_fraction <= 0.5):
         raise PrepareError("vocab_size must be from 257 to 1,000,000, val_fraction up to 0.5")
-    path = Path(s.input[0] if s.input else "python").resolve()
+    path = Path(s.input[0] if s.input else "python").absolute()
     name = path.name if path.is_dir() else ENDING.sub("", path.name)
     s.dataset = s.dataset or re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"
     folder = Path(s.data_dir, s.dataset)
