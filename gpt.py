@@ -240,10 +240,8 @@ def read_log(run):
 COSTS = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds of training"}
 
 def plot(*runs):
-    """
-    A matplotlib figure: losses, nats per token, against tokens, training FLOPs and seconds. A run
-    is a folder, a .pt or a .csv file. UserError: no matplotlib, or a log is damaged; OSError: none.
-    """
+    """A matplotlib figure: losses, nats per token, against tokens, training FLOPs and seconds. A
+    run is a folder, a .pt or a .csv file. UserError: no matplotlib, or a damaged log; OSError."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:
@@ -366,16 +364,16 @@ def largest_micro_batch(model, sequences, n_bytes, *how):
         n //= 2
     return n
 
-def describe(size, config, mfu=0.4, optimizer="muon", card="T4", half=True):
+def describe(size, config, tokens_per_param=20, mfu=0.4, optimizer="muon", card="T4", half=True):
     """What follows from a size: a dict from labels to texts; headings have empty texts."""
     with torch.device("meta"):
         model = GPT(config)
     parts = {label: sum(p.numel() for name, p in model.named_parameters() if key in name)
              for label, key in PARTS.items()}
-    n_params, T, sequences = train.count(model), config.max_seq_len, train.SEQUENCES[size]
+    n_params, T = train.count(model), config.max_seq_len
+    flops, tokens = train.flops_per_token(model), tokens_per_param * n_params
+    sequences, lr = train.recipe(config, tokens, train.SEQUENCES[size], optimizer)
     embeddings = train.count(model.tok_emb) + train.count(model.pos_emb)
-    lr, steps = train.recipe(config, n_params, sequences, optimizer)
-    flops, tokens = train.flops_per_token(model), 20 * n_params
     expected = f"{law(n_params, tokens, *HOFFMANN):.2f}" if n_params >= 44e6 else "unknown"
     micro_batch = min(sequences, max(1, 16_384 // T))  # train.py's, on a GPU below 39 GB
     memory = training_bytes(model, micro_batch, optimizer, half)
@@ -393,12 +391,12 @@ def describe(size, config, mfu=0.4, optimizer="muon", card="T4", half=True):
         "  without embeddings": f"{n_params - embeddings:,}",
         "recipe": "",
         "  training FLOPs a token": f"{flops / 1e6:,.1f} M",
-        "  Chinchilla tokens: 20 a parameter": f"{tokens / 1e6:,.1f} M",
+        f"  tokens, {tokens_per_param:g} per parameter": f"{tokens / 1e6:,.1f} M",
         "  loss to expect, nats per token": expected,
         f"  peak learning rate of {optimizer}": f"{lr:.2e}",
         "  batch: sequences x context": f"{sequences} x {T:,}",
         "  tokens per step": f"{sequences * T:,}",
-        "  steps": f"{steps:,}",
+        "  steps": f"{-(-tokens // (sequences * T)):,.0f}",
         "  micro-batch on a GPU": f"{micro_batch} x {T:,}",
         "memory at this micro-batch, MB": "",
         **{f"  {label}": f"{n / 1e6:,.1f}" for label, n in memory.items()},
@@ -452,6 +450,7 @@ def parse_flags():
     add("--export", metavar="FOLDER", help="write RUN for transformers")
     add("--import", dest="source", metavar="SOURCE", help="make a GPT-2 of transformers a new RUN")
     add("--size", choices=train.SIZES, help="this size alone")
+    add("--tokens_per_param", type=number(float, 1e-6, 1e6), default=20, help="a run's length [20]")
     add("--optimizer", choices=train.LR_SCALES, default="muon", help="[muon]")
     add("--gpu", choices=MEMORY, default="T4", help="the card whose memory is to be filled [T4]")
     add("--dtype", choices=("half", "float32"), default="half", help="of matrix products [half]")
@@ -508,8 +507,8 @@ def main():
         sizes = [flags.size] if flags.size else train.SIZES
         shape = {name: value for name, value in vars(flags).items()
                  if value is not None and hasattr(TINY, name)}
-        tables = [describe(size, replace(train.SIZES[size], **shape), flags.mfu, flags.optimizer,
-                           flags.gpu, flags.dtype == "half") for size in sizes]
+        how = flags.tokens_per_param, flags.mfu, flags.optimizer, flags.gpu, flags.dtype == "half"
+        tables = [describe(size, replace(train.SIZES[size], **shape), *how) for size in sizes]
         for label in tables[0]:
             texts = [table[label] for table in tables]
             row = "".join(f"{text:>18}" for text in texts)

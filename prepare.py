@@ -132,7 +132,7 @@ def reading(path):
             begin = file.read(1 << 16)
             file.seek(0)
             if begin[:2] in (b"\xff\xfe", b"\xfe\xff") or begin.count(0) > len(begin) / 100 + 2:
-                raise PrepareError(f"{path} is UTF-16 (save it as UTF-8) or an archive (unpack it)")
+                raise PrepareError(f"{path} is no text, or UTF-16: unpack it or save it as UTF-8")
             yield file  # errors of those who read it arrive here too
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
         raise PrepareError(f"cannot read {path} as UTF-8 text: {error}") from None
@@ -220,7 +220,7 @@ def read_json(file, path, field, notes):
                 if text is None and not field:
                     text = chat_of(record, notes)
                 if text is None:
-                    raise ValueError(f"it has no {field or 'text'}, but the fields "
+                    raise ValueError(f"it has no {field or 'text'} (or null), but the fields "
                                      f"{', '.join(record):.300}: name one with --field")
                 text.encode()  # fails for a number, or for half of a surrogate pair
                 yield text
@@ -407,9 +407,8 @@ def write_dataset(s, folder):
         raise PrepareError(f"input: {source} is empty or too short: {size} of 3,000 characters")
     tell(f"{n_documents:,} documents, {size:,} characters; {name} tokenizer of "
          f"{len(tokens) + 1:,} tokens" + (f", from 1 document in {every}" if every > 1 else ""))
-    for note, n in notes.items():
-        if n:
-            tell(f"{n:,} {note}")
+    for note, n in (+notes).items():  # +: those above 0
+        tell(f"{n:,} {note}")
     if n_documents == 1 and count["of several lines"]:
         tell("the text is one document; --separator=blank or --separator=line would make several")
 
@@ -437,8 +436,10 @@ def write_dataset(s, folder):
             splits[split].update(counts)
             splits[split]["crc32"] = zlib.crc32(data, splits[split]["crc32"])
     for split, of in splits.items():
-        tell(f"{split}: {of['documents']:,} documents, {of['tokens']:,} tokens, "
+        tell(f"{split}: {of['documents']:,} texts, {of['tokens']:,} tokens, "
              f"{of['bytes'] / of['tokens']:.2f} bytes per token")
+    if splits["val"]["tokens"] < 2048:
+        tell("val is short: a larger --val_fraction (with --overwrite) makes it longer")
     meta = {"format": 1, "dtype": dtype.name, "vocab_size": len(tokens) + 1, "splits": splits,
             "source": source, "tokenizer": {"name": name, "pattern": pattern, "tokens": [
                 base64.b64encode(token).decode() for token in tokens]}}
@@ -447,8 +448,7 @@ def write_dataset(s, folder):
     return meta
 
 def prepare(*flags, **settings):
-    """Make a dataset: prepare(input="my.txt") is prepare("--input=my.txt"). Returns its folder,
-    vocab_size and splits. Raises PrepareError (a ValueError) if it cannot be made."""
+    """Make a dataset; return its folder, vocab_size and splits. Raises PrepareError: it cannot."""
     for name, value in settings.items():
         values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # [""] is refused
         flags += tuple(f"--{name}={item}" for item in values if item is not None)

@@ -17,7 +17,7 @@ from train import UserError, choose_device, count
 def read_text(path):
     """The text of a file, or of standard input for "-", without the newline at its end."""
     try:
-        with open(0 if path == "-" else path, encoding="utf-8") as file:
+        with open(0 if path == "-" else path, encoding="utf-8-sig") as file:
             return file.read().removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:  # either says what is wrong, and where
         raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from None

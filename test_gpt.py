@@ -215,12 +215,33 @@ def test_top_k_and_top_p_keep_the_tokens_that_they_say():
 
 # ---- The recipe --------------------------------------------------------------------------------
 
-def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
+def test_the_learning_rate_warms_up_and_falls_to_zero():
     s = SimpleNamespace(lr=1.0, warmup_steps=10, max_steps=110)
     rates = [T.lr_at(step, s) for step in range(110)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)]) and rates[10] == 1.0
-    assert rates[60] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1, abs=0.001)
+    assert rates[60] == pytest.approx(0.5) and rates[-1] == pytest.approx(0.01)
     assert all(a > b for a, b in zip(rates[10:], rates[11:]))
+
+def test_the_batch_follows_the_length_of_a_run_up_to_the_sizes_own():
+    for size, config in T.SIZES.items():
+        most, n_params = T.SEQUENCES[size], T.count(GPT(config)) if size == "toy" else 10**7
+        assert T.recipe(config, 1e15, most, "muon") == (most, pytest.approx(2.5 / config.d_model))
+        assert T.recipe(config, 1, most, "muon")[0] == 4
+        assert T.recipe(config, 1, most, "muon", 2 * most)[0] == 2 * most  # as it is set
+        batches = [T.recipe(config, n_params * 2.0**i, most, "muon")[0] for i in range(-9, 9)]
+        assert batches == sorted(batches) and {math.log2(n) % 1 for n in batches} == {0}
+    assert T.recipe(TOY, 4.2e6, 32, "muon") == (16, pytest.approx(2.5 / 128 / 2**0.5))
+
+def test_a_runs_length_is_tokens_per_parameter_flops_minutes_or_steps(given, tmp_path, capsys):
+    shape = GPTConfig(vocab_size=257, max_seq_len=64, d_model=32, n_heads=4, n_layers=2)
+    n_params = T.count(GPT(shape))
+    for name, value, tokens in (("tokens_per_param", 0.5, 0.5 * n_params),
+                                ("flops", 1e9, 1e9 / T.flops_per_token(GPT(shape)))):
+        result = train(**given | {name: value, "out_dir": tmp_path / name})
+        sequences, lr = T.recipe(shape, tokens, 32, "muon")
+        assert result["tokens"] == math.ceil(tokens / sequences / 64) * sequences * 64
+        assert f"lr {lr:.2e}" in capsys.readouterr().out
+        assert train(**given | {name: value, "out_dir": tmp_path / name})["step"] == result["step"]
 
 def learner_of(config=TOY, **settings):
     s = dict(optimizer="muon", weight_decay=0.1, dtype="float32", dropout=0, batch_size=4,
@@ -382,7 +403,8 @@ def together(fork, given):
 KILLS = int(os.environ.get("KILLS", 24))  # in the three tests together
 
 @pytest.mark.parametrize("how", [
-    dict(max_steps=80), dict(max_steps=80, dropout=0.2, dtype="float16"), dict(minutes=0.07)])
+    dict(max_steps=80), dict(max_steps=80, dropout=0.2, dtype="float16"),
+    dict(minutes=0.07, batch_size=None, grad_accum_steps=None)])
 def test_a_run_killed_at_any_moment_ends_with_the_bits_of_one_that_was_not(
         given, tmp_path, fork, how):
     """SIGKILL at random: in a step, between its micro-batches, in an eval, in a save."""
@@ -404,12 +426,15 @@ def test_a_run_killed_at_any_moment_ends_with_the_bits_of_one_that_was_not(
             step = T.load_checkpoint(newest)["step"] if newest else -1
             assert step >= saved, "a checkpoint was lost"
             saved = step
-        max_steps = T.load_checkpoint(out_dir / "ckpt.pt")["plan"][0]
-        if max_steps not in whole:
-            whole[max_steps] = tmp_path / f"whole{max_steps}"
-            also = {name: value for name, value in how.items() if name != "minutes"}
-            train(**given | also | dict(max_steps=max_steps, out_dir=whole[max_steps]))
-        assert_same_run(out_dir, whole[max_steps])
+        end = T.load_checkpoint(out_dir / "ckpt.pt")
+        plan = end["plan"][0], end["same"]["tokens_per_step"] // 64  # steps, sequences
+        if plan not in whole:
+            whole[plan] = tmp_path / "whole{}x{}".format(*plan)
+            also = {"max_steps": plan[0], "out_dir": whole[plan]}
+            if "minutes" in how:
+                also |= {"minutes": None, "batch_size": plan[1], "grad_accum_steps": 1}
+            train(**given | how | also)
+        assert_same_run(out_dir, whole[plan])
         shutil.rmtree(out_dir)
     print(f"{how}: {kills} kills")
 
@@ -453,7 +478,7 @@ def test_stop_after_leaves_in_time_and_minutes_fits_the_whole_schedule_into_it(g
     result = train(**given | dict(log_interval=50), minutes=0.2, out_dir=tmp_path / "b")
     plan = T.load_checkpoint(tmp_path / "b" / "ckpt.pt")["plan"]
     assert result["step"] == plan[0] and 4 < time.monotonic() - start < 24
-    assert float(rows(tmp_path / "b")[-1]["lr"]) < 0.11 * plan[1]
+    assert float(rows(tmp_path / "b")[-1]["lr"]) < 0.3 * plan[1]
 
 # ---- However a batch is split ------------------------------------------------------------------
 
@@ -976,7 +1001,7 @@ def test_the_same_command_writes_the_same_text_and_each_sample_has_its_seed(call
     assert call(sample, command[0], *command[1::2], "--seed=7").out == texts[2]
 
 def test_a_prompt_comes_from_a_file_or_from_standard_input(runs, tmp_path, call):
-    (tmp_path / "prompt.txt").write_text("import os\n")
+    (tmp_path / "prompt.txt").write_text("import os\n", "utf-8-sig")  # as Windows' Notepad does
     expected = call(sample, "out/bytes", "--prompt=import os", "--max_new_tokens=5").out
     file = f"--prompt=FILE:{tmp_path / 'prompt.txt'}"
     assert call(sample, "out/bytes", file, "--max_new_tokens=5").out == expected
@@ -1251,6 +1276,8 @@ def test_each_line_can_be_a_document_and_a_hint_says_so(tmp_path, capsys):
     assert "would make" not in told
     (tmp_path / "one.txt").write_text("one line and no more than that " * 99)
     assert "would make" not in documents_of(tmp_path, capsys, tmp_path / "one.txt")[2]
+    few = documents_of(tmp_path, capsys, path, separator="line", val_fraction=0.3)[2]
+    assert "val is short: a larger --val_fraction" in told and "val is short" not in few
 
 def test_windows_line_ends_become_lf_and_stray_nul_bytes_go_and_both_are_said(tmp_path, capsys):
     path = shared("inputs/crlf.txt")
@@ -1315,7 +1342,7 @@ def test_turns_without_text_and_links_to_folders_are_not_passed_over_in_silence(
 def test_a_field_can_be_named_and_chats_and_fields_of_the_inputs_are_read(tmp_path, capsys):
     records = list(map(json.loads, shared("inputs/content.jsonl").read_text().splitlines()))
     path = shared("inputs/content.jsonl")
-    with pytest.raises(PrepareError, match="line 1: it has no text, but the fields content: name"):
+    with pytest.raises(PrepareError, match=r"no text \(or null\), but the fields content: name"):
         documents_of(tmp_path, capsys, path)
     documents, _, _ = documents_of(tmp_path, capsys, path, field="content")
     assert_has_all_of(documents, *(record["content"] for record in records))
@@ -1447,9 +1474,9 @@ BAD_FILES = {  # what is in each, and what its line says after the name
     "empty.txt": (b"", " is empty"), "blank.txt": (b" \n\n", " is empty"),
     "one.txt": (b"x", " is empty or too short"), "data.csv": (b"a,b", " is empty or too short"),
     "latin.txt": (b"a" * 3_000_000 + b"\xe9b", " as UTF-8 text: 'utf-8' codec can't decode"),
-    "utf16.txt": ("text".encode("utf-16"), " is UTF-16 (save it as UTF-8)"),
-    "unmarked.txt": (("text " * 99).encode("utf-16-le"), " is UTF-16 (save it as UTF-8)"),
-    "tar.txt": (b"name" + bytes(508) + b"text" * 200, " is UTF-16 (save it as UTF-8) or an ar"),
+    "utf16.txt": ("text".encode("utf-16"), " is no text, or UTF-16"),
+    "unmarked.txt": (("text " * 99).encode("utf-16-le"), " is no text, or UTF-16"),
+    "tar.txt": (b"name" + bytes(508) + b"text" * 200, " is no text, or UTF-16"),
     "cut.txt.xz": (PACKED[:-20], " as UTF-8 text: Compressed file ended"),
     "torn.txt.xz": (PACKED[:50] + bytes(9) + PACKED[59:], " as UTF-8 text: Corrupt"),
     "cut.txt.gz": (gzip.compress(STORY.encode() * 9)[:-9], " as UTF-8 text: Compressed file ended"),
@@ -1459,7 +1486,7 @@ BAD_FILES = {  # what is in each, and what its line says after the name
     "other.jsonl": (b'{"text": "a"}\n\n{"txt": "a"}\n', ", line 3: it has no text"),
     "deep.jsonl": (b'{"text": ' + b"[" * 99_999 + b"]" * 99_999 + b"}\n", ", line 1: maximum rec"),
     "object.json": (b'{\n "data": [],\n "version": 1\n}\n',
-                    ", line 1: it has no text, but the fields data, version"),
+                    ", line 1: it has no text (or null), but the fields data, version"),
     "null.jsonl": (b'{"text": null}\n', ", line 1"), "number.jsonl": (b'{"text": 1}\n', ", line 1"),
     "surrogate.jsonl": (b'{"text": "\\ud800"}\n', ", line 1")}
 MISTAKES = [({name: value}, name) for name, values in BAD_VALUES.items() for value in values]

@@ -2,13 +2,12 @@
 Train a GPT of 1M, 3.5M, 16M or 89M parameters. The whole model and the whole loop are in this file,
 which also runs in a notebook cell. The same command resumes an interrupted run.
 
-    python prepare.py                        # text -> tokens: the standard library's source code
-    python train.py --minutes=3              # the tiny model, its whole schedule in three minutes
+    python prepare.py && python train.py --minutes=3   # the tiny model, its schedule in 3 minutes
     python train.py --size=small --lr=5e-3   # every setting below is a flag; --help lists them all
     torchrun --standalone --nproc_per_node=8 train.py --size=medium      # eight GPUs
 """
 import argparse, base64, builtins, contextlib, copy, difflib, functools, gc, json, math, mmap
-import os, re, signal, sys, time, zipfile
+import os, re, signal, sys, time, timeit, zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import tiktoken
 import torch
 import torch.distributed as dist
 import torch.nn as nn
-import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
 class UserError(ValueError):
@@ -41,11 +39,13 @@ bias = True              # biases in linear layers and LayerNorms, as in GPT-2
 tie_weights = True       # the output layer shares the token embedding's weights, as in GPT-2
 
 optimizer = "muon"       # muon (with AdamW for embeddings and biases), or adamw for everything
-lr = None                # peak learning rate; None: 2.5 / d_model for muon, 0.3 / d_model for adamw
+tokens_per_param = None  # the length of the run; None: 20, as in Hoffmann et al. 2022, table 3
+flops = None             # or the length by compute, such as 1e15
+minutes = None           # or by the clock: the whole schedule in this time
+max_steps = None         # or in optimizer steps, of SEQUENCES[size] sequences if you set no batch
+lr = None                # peak learning rate; None: see recipe() below
 batch_size = None        # sequences on the device at once (a micro-batch)
-grad_accum_steps = None  # micro-batches in a step; None: enough for SEQUENCES[size], below
-max_steps = None         # optimizer steps; None: 20 tokens per parameter
-minutes = None           # instead of max_steps: fit the whole schedule into this time
+grad_accum_steps = None  # micro-batches in a step; None: enough for the recipe's batch
 warmup_steps = None      # linear warm-up; None: 500, at most a tenth of the run
 weight_decay = 0.1       # on matrices only
 grad_clip = 1.0          # largest norm of the gradient; 0: no limit
@@ -80,7 +80,7 @@ TINY = GPTConfig()
 SMALL = GPTConfig(d_model=384, n_heads=6, n_layers=8, max_seq_len=512)
 MEDIUM = GPTConfig(d_model=768, n_heads=12, n_layers=12, max_seq_len=1024)
 SIZES = {"toy": TOY, "tiny": TINY, "small": SMALL, "medium": MEDIUM}
-SEQUENCES = {"toy": 32, "tiny": 32, "small": 64, "medium": 128}  # the batch of one optimizer step
+SEQUENCES = {"toy": 32, "tiny": 32, "small": 64, "medium": 128}  # the largest batch of a step
 
 # ---- The model. B sequences of T tokens; shapes stand beside the lines that make them ----------
 class Attention(nn.Module):
@@ -98,7 +98,7 @@ class Attention(nn.Module):
         if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to start
             cache[..., start:start + T, :] = torch.stack((k, v))
             k, v = cache[..., :start + T, :]
-        y = F.scaled_dot_product_attention(  # where start > 0, T is 1: that token sees all the keys
+        y = nn.functional.scaled_dot_product_attention(  # where start > 0, T is 1: it sees all keys
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
@@ -156,7 +156,7 @@ class GPT(nn.Module):
         logits = self.head(self.ln_f(x if cache is None else x[:, -1]))
         if targets is None:
             return logits
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     @torch.no_grad()
     def generate(self, ids, max_new_tokens, temperature=0.8, top_k=None, top_p=None, seed=None):
@@ -189,23 +189,23 @@ def choose_token(logits, temperature, top_k, top_p, generator):
         probs[sum_before >= top_p] = 0
     return token_ids.gather(-1, torch.multinomial(probs, 1, generator=generator))[:, 0]
 
-# ---- The recipe: learning rate, number of steps, optimizer ---------------------------------------
-LR_SCALES = {"muon": 2.5, "adamw": 0.3}  # best peak LR times width, at widths 32 to 768: scaling.md
+# ---- The recipe: batch, learning rate, optimizer. scaling.md has the evidence -------------------
+LR_SCALES = {"muon": 2.5, "adamw": 0.3}  # best peak LR times width at the largest batch
 
 def count(module):
     return sum(p.numel() for p in module.parameters())
 
-def recipe(config, n_params, sequences, optimizer):
-    """(peak learning rate, steps): 20 tokens per parameter (Hoffmann et al. 2022, table 3)."""
-    steps = math.ceil(20 * n_params / sequences / config.max_seq_len)
-    return LR_SCALES[optimizer] / config.d_model, steps
+def recipe(config, n_tokens, most, optimizer, sequences=None):
+    """(sequences in a step, peak learning rate) of a run of n_tokens. If not set, a step has 0.58
+    n_tokens^0.571 tokens (Li et al. 2025), up to a power of two of sequences, from 4 to `most`."""
+    ideal = 0.58 * n_tokens**0.571 / config.max_seq_len
+    sequences = sequences or min(most, max(4, 2**math.ceil(math.log2(ideal))))
+    return sequences, LR_SCALES[optimizer] / config.d_model * min(1, sequences / most) ** 0.5
 
 def lr_at(step, s):
-    """Learning rate of step 0, 1, ...: linear warm-up, then a cosine down to a tenth."""
-    if step < s.warmup_steps:
-        return s.lr * (step + 1) / s.warmup_steps
-    progress = (step - s.warmup_steps) / (s.max_steps - s.warmup_steps)
-    return s.lr * (0.55 + 0.45 * math.cos(math.pi * progress))
+    """Learning rate of step 0, 1, ...: a line up, then one down to zero (Bergsma et al. 2025)."""
+    up = (step + 1) / max(1, s.warmup_steps)
+    return s.lr * min(up, (s.max_steps - step) / max(1, s.max_steps - s.warmup_steps))
 
 def flops_per_token(model):
     """6 per weight except input embeddings (2 forward, 4 backward) plus attention (PaLM, B)."""
@@ -215,8 +215,8 @@ def flops_per_token(model):
 
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024; the constants are theirs). Each matrix moves by its momentum made
-    orthogonal: all singular values become about 1, so rare directions move as far as common ones.
-    0.2 times the root of the longer side makes steps as large as AdamW's (Liu et al. 2025)."""
+    orthogonal: all singular values about 1, so rare directions move as far as common ones. 0.2 root
+    of the longer side makes steps as large as AdamW's (Liu et al. 2025)."""
     def __init__(self, matrices, weight_decay, autocast):
         shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
@@ -280,8 +280,7 @@ def epoch_starts(n_tokens, T, seed, epoch):
     return offset + T * rng.permutation(n_tokens // T)
 
 def window_starts(n_tokens, T, seed, first, n_starts):
-    """Where n_starts windows start, from number `first` on, epoch after epoch. Only the arguments
-    decide, so a resumed run and any split of a batch read the same windows."""
+    """Starts of windows from number `first` on: the same if a run resumes or a batch is split."""
     n = n_tokens // T  # windows in an epoch
     return [epoch_starts(n_tokens, T, seed, i // n)[i % n] for i in range(first, first + n_starts)]
 
@@ -361,19 +360,16 @@ def gather(value):
 @contextlib.contextmanager
 def catch_signals():
     """Until the with-block ends, SIGINT (Ctrl-C), SIGTERM and SIGHUP are only noted in a list."""
-    signals, old = [], {}
+    signals = []
     def catch(number, frame):
         signals.append(signal.Signals(number).name)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
-    for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            with contextlib.suppress(ValueError):  # only a main thread can catch signals
-                old[number] = signal.signal(number, catch)
-    try:
+    with contextlib.ExitStack() as at_the_end:
+        for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                with contextlib.suppress(ValueError):  # only a main thread can catch signals
+                    at_the_end.callback(signal.signal, number, signal.signal(number, catch))
         yield signals
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 def choose_device(name):
     """(device, its name, its best dtype, tokens in a micro-batch) of the named or best device."""
@@ -406,7 +402,8 @@ class Learner:
         rest = [p for p in model.parameters() if p not in set(matrices)]
         groups = [{"params": [p for p in rest if p.dim() == 2], "weight_decay": s.weight_decay},
                   {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0}]
-        self.optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)]
+        groups[0]["lr_scale"] = 4 if matrices else 1  # Muon's rate is too low for embeddings
+        self.optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)]
         if matrices:
             self.optimizers.append(Muon(matrices, s.weight_decay, self.autocast))
 
@@ -451,7 +448,7 @@ class Learner:
         if math.isfinite(norm):
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = lr
+                    group["lr"] = lr * group.get("lr_scale", 1)
                 optimizer.step()
             self.loss_scale *= 2 if self.s.dtype == "float16" and step % 2000 == 1999 else 1
         else:  # skip the step: float16 overflowed, or the learning rate is too high
@@ -478,7 +475,6 @@ def rehearse(learner, windows, initial):
         s.batch_size //= 2
         learner.load(initial)  # back to no moments: their memory is free for the next trial
     if s.compile:
-        say("compile    torch.compile takes up to a minute")
         try:
             learner.net = torch.compile(learner.model)
             learner.add_gradients(windows, 0)  # compiles now, also for a smaller last micro-batch
@@ -511,8 +507,8 @@ def train(**overrides):
     asked = {name: globals()[name] for name in SETTINGS} | overrides
     asked = {name: parse_setting(name, value) for name, value in asked.items()}
     s = argparse.Namespace(**asked)
-    if s.minutes and s.max_steps:
-        raise UserError("minutes and max_steps both say how long to train: set one of them")
+    if sum(map(bool, (s.tokens_per_param, s.flops, s.minutes, s.max_steps))) > 1:
+        raise UserError("set one of tokens_per_param, flops, minutes and max_steps, not more")
 
     # The machine and the data.
     device, machine, best_dtype, room = choose_device(s.device)  # room: a micro-batch, in tokens
@@ -537,35 +533,39 @@ def train(**overrides):
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
-    # The batch, in sequences: of a step, of this process, and on the device at once.
-    T = config.max_seq_len
-    sequences = SEQUENCES[s.size]
-    if s.batch_size and s.grad_accum_steps:
-        sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    if sequences % WORLD_SIZE:
-        raise UserError(f"{WORLD_SIZE} processes do not divide the batch of {sequences} sequences")
-    share = sequences // WORLD_SIZE
-    if s.grad_accum_steps and not s.batch_size:
-        s.batch_size = math.ceil(share / s.grad_accum_steps)
-    s.batch_size = min(share, s.batch_size or max(1, room // T))
-    tokens = sequences * T  # per step
-    n_eval = (len(val_data) - 1) // T  # windows
-    if n_eval < 1 or len(train_data) <= T:
-        raise UserError(f"no window of {T + 1:,} tokens: lower max_seq_len or prepare a longer val")
-
     # The model, its weights drawn on the CPU: the same for every device. `initial` keeps a copy.
+    T = config.max_seq_len
     torch.manual_seed(s.seed)
     model = GPT(config, s.grad_checkpoint).to(device)
     n_params, flops = count(model), flops_per_token(model)
-    default_lr, default_steps = recipe(config, n_params, sequences, s.optimizer)
     learner = Learner(model, s, device)
     initial = copy.deepcopy(learner.state()) | {
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0}]}
 
+    # The length, and the batch in sequences: of a step, of this process, and on the device at once.
+    most = SEQUENCES[s.size]
+    n_tokens = s.flops / flops if s.flops else (s.tokens_per_param or 20) * n_params
+    sequences = most if s.max_steps or s.minutes else None  # minutes: the plan, below, halves them
+    if s.batch_size and s.grad_accum_steps:
+        sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
+    elif resumed:
+        sequences = found.get("same", {}).get("tokens_per_step", most * T) // T
+    sequences, default_lr = recipe(config, n_tokens, most, s.optimizer, sequences)
+    if sequences % WORLD_SIZE:
+        raise UserError(f"{WORLD_SIZE} processes do not divide a batch of {sequences} sequences: "
+                        "set batch_size and grad_accum_steps")
+    share = sequences // WORLD_SIZE
+    if s.grad_accum_steps and not s.batch_size:
+        s.batch_size = math.ceil(share / s.grad_accum_steps)
+    s.batch_size = min(share, s.batch_size or max(1, room // T))
+    n_eval = (len(val_data) - 1) // T  # windows
+    if n_eval < 1 or len(train_data) <= T:
+        raise UserError(f"no window of {T + 1:,} tokens: lower max_seq_len or prepare a longer val")
+
     # Has the run in out_dir these settings (SAME: see below)?
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
-        "format": 2, "tokens_per_step": tokens, "data": meta["splits"]["train"]["crc32"]}
+        "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
         before = found.get("same", {"format": 1})  # format 1 had no "same"
         if differ := dict(before.items() - same.items()):  # {setting: its value in that run}
@@ -580,24 +580,24 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan: how many steps, how often an eval.
-    eval_steps = n_eval / 3 / sequences  # an eval's length in steps; no backward pass: a third
-    min_interval = math.ceil(10 * eval_steps)  # so that evals take a tenth of the time at most
+    # The plan: how many steps, of how many sequences, how often an eval.
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
-        for _ in range(2):  # the first one still warms up
-            tick = time.perf_counter()
-            learner.step(read_step(0), 0, 0.0)
-            step_time = time.perf_counter() - tick
-        tick = time.perf_counter()
-        evaluate(learner, val_data, s.batch_size)  # one micro-batch of an eval
-        eval_time = (time.perf_counter() - tick) * n_eval / s.batch_size
-        left = 60 * s.minutes + started - time.monotonic() - 2 * eval_time  # the first, the last
-        steps = left / (step_time + eval_time / (s.eval_interval or min_interval))
-        default_steps = gather(max(1, int(steps)))[0]  # process 0's
-    s.max_steps, s.lr = s.max_steps or default_steps, s.lr or default_lr
+        while True:  # speed -> tokens -> batch -> speed, until the batch stays (twice: to compile)
+            took = min(timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1, repeat=2))
+            left = 60 * s.minutes + started - time.monotonic() - 2 * took * n_eval / 3 / share
+            n_tokens = gather(max(1, left // (1.1 * took)) * sequences * T)[0]  # 0.1: for evals
+            best, _ = recipe(config, n_tokens, most, s.optimizer)
+            if best >= sequences or best % WORLD_SIZE or asked["grad_accum_steps"]:
+                break
+            sequences, share = best, best // WORLD_SIZE
+        s.batch_size = min(s.batch_size, share)
+    tokens = same["tokens_per_step"] = sequences * T
+    s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
+    s.lr = s.lr or recipe(config, n_tokens, most, s.optimizer, sequences)[1]
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
+    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # a tenth for evals; forward is a third
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
     # Forget the rehearsal: load the initial state, the resumed one, or the weights to finetune.
@@ -610,9 +610,10 @@ def train(**overrides):
     say(f"machine    {WORLD_SIZE} x {device} ({machine}), {s.dtype}, torch.compile {s.compile}\n"
         f"model      {s.init_from or s.size}: {n_params:,} parameters in {config.n_layers} blocks\n"
         f"data       {s.dataset}: {len(train_data):,} tokens, {len(val_data):,} for evals\n"
+        f"length     {s.max_steps * tokens:,} tokens, {s.max_steps * tokens / len(train_data):.2f} "
+        f"epochs, {s.max_steps * tokens / n_params:.2f} per parameter\n"
         f"batch      {tokens:,} tokens: {sequences} sequences x {T}, {s.batch_size} at a time\n"
-        f"schedule   {s.max_steps:,} steps, {s.max_steps * tokens / len(train_data):.2f} epochs, "
-        f"{s.max_steps * tokens / n_params:.2f} tokens per parameter\n"
+        f"steps      {s.max_steps:,}, length / batch\n"
         f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up\n"
         f"run        {out_dir}, {f'resumed at step {step:,}' if resumed else 'new'}")
 
@@ -704,19 +705,18 @@ def train(**overrides):
 # ---- Reading the settings, from --name=value or train(name=value) ------------------------------
 KINDS = {  # what the settings must be: parse_setting tests these words and prints them
     "text": "dataset data_dir out_dir init_from device",
-    "toy, tiny, small or medium": "size",
-    "muon or adamw": "optimizer",
+    "toy, tiny, small or medium": "size", "muon or adamw": "optimizer",
     "float32, bfloat16 or float16": "dtype",
     "True or False": "bias tie_weights compile grad_checkpoint",
     "a whole number above 0": "d_model n_heads n_layers max_seq_len batch_size grad_accum_steps "
                               "max_steps eval_interval log_interval",
     "a whole number from 0": "warmup_steps seed eval_tokens",
-    "a number above 0": "lr minutes stop_after",
+    "a number above 0": "lr minutes stop_after tokens_per_param flops",
     "a number from 0": "weight_decay grad_clip",
     "a number from 0 to below 1": "dropout"}
 SETTINGS = {name: kind for kind, names in KINDS.items() for name in names.split()}
-SAME = ("optimizer lr max_steps minutes warmup_steps weight_decay grad_clip seed eval_tokens "
-        "init_from")  # what a resumed run may not change, besides the model and the data
+SAME = ("optimizer lr tokens_per_param flops max_steps minutes warmup_steps weight_decay grad_clip "
+        "seed eval_tokens init_from")  # besides model and data, what a resumed run cannot change
 
 def parse_setting(name, value):
     """The value in the setting's own type, whether it came as text or from Python."""
@@ -730,7 +730,7 @@ def parse_setting(name, value):
         if "number" in kind:
             number = float(text)  # 1e4 is a whole number too
             result = int(number) if "whole" in kind else number
-            limit = 1 if "below 1" in kind else 2**32
+            limit = 1 if "below 1" in kind else 2**32 if "whole" in kind else 1e40
             if result == number and 0 <= number < limit and (number > 0 or "from 0" in kind):
                 return result
         elif kind == "text" or text in re.split(", | or ", kind):  # as in "muon or adamw"
