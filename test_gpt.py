@@ -242,6 +242,13 @@ def test_a_runs_length_is_tokens_per_parameter_flops_minutes_or_steps(given, tmp
         assert result["tokens"] == math.ceil(tokens / sequences / 64) * sequences * 64
         assert f"lr {lr:.2e}" in capsys.readouterr().out
         assert train(**given | {name: value, "out_dir": tmp_path / name})["step"] == result["step"]
+        with pytest.raises(UserError, match=f"another run, with .*'{name}'"):
+            train(**given | {name: value * 2, "out_dir": tmp_path / name})
+    found = torch.load(tmp_path / "flops" / "ckpt.pt", weights_only=True)
+    del found["same"]["tokens_per_param"]  # as a run from before this setting
+    torch.save(found, tmp_path / "flops" / "ckpt.pt")
+    with pytest.raises(UserError, match="another run, with .*'tokens_per_param': None"):
+        train(**given | {"tokens_per_param": 9, "out_dir": tmp_path / "flops"})
 
 def learner_of(config=TOY, **settings):
     s = dict(optimizer="muon", weight_decay=0.1, dtype="float32", dropout=0, batch_size=4,
@@ -1695,6 +1702,14 @@ def test_each_loss_on_scaling_md_is_the_last_of_its_log_in_assets():
                     ends.append([*losses, f"{int(end['tokens']) / 1e6:.2f} M"])
             assert [cells[6], cells[7], cells[3]] in ends, line
     assert found >= 10
+
+def test_each_row_of_scaling_md_that_names_a_log_has_its_last_loss():
+    page = (HERE / "scaling.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*\| `([\w.-]+)` \|.* (\d\.\d{3}) \|$", page, re.M)
+    for name, loss in rows:
+        log = list(csv.DictReader((HERE / f"assets/scaling/{name}.csv").read_text().splitlines()))
+        assert f"{float(log[-1]['val_loss']):.3f}" == loss, name
+    assert len(rows) >= 13
 
 def test_the_fit_on_scaling_md_is_what_gpt_py_makes_of_the_logs_in_assets():
     logs = sorted(HERE.glob("assets/scaling/fit-*.csv"))

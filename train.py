@@ -402,7 +402,7 @@ class Learner:
         rest = [p for p in model.parameters() if p not in set(matrices)]
         groups = [{"params": [p for p in rest if p.dim() == 2], "weight_decay": s.weight_decay},
                   {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0}]
-        groups[0]["lr_scale"] = 4 if matrices else 1  # Muon's rate is too low for embeddings
+        groups[0]["lr_scale"] = 4 if matrices else 1  # embeddings want a higher rate
         self.optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)]
         if matrices:
             self.optimizers.append(Muon(matrices, s.weight_decay, self.autocast))
@@ -535,6 +535,9 @@ def train(**overrides):
 
     # The model, its weights drawn on the CPU: the same for every device. `initial` keeps a copy.
     T = config.max_seq_len
+    n_eval = (len(val_data) - 1) // T  # windows
+    if n_eval < 1 or len(train_data) <= T:
+        raise UserError(f"no window of {T + 1:,} tokens: lower max_seq_len or prepare a longer val")
     torch.manual_seed(s.seed)
     model = GPT(config, s.grad_checkpoint).to(device)
     n_params, flops = count(model), flops_per_token(model)
@@ -548,7 +551,7 @@ def train(**overrides):
     sequences = most if s.max_steps or s.minutes else None  # minutes: the plan, below, halves them
     if s.batch_size and s.grad_accum_steps:
         sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif resumed:
+    elif resumed and not s.max_steps:
         sequences = found.get("same", {}).get("tokens_per_step", most * T) // T
     sequences, default_lr = recipe(config, n_tokens, most, s.optimizer, sequences)
     if sequences % WORLD_SIZE:
@@ -558,16 +561,13 @@ def train(**overrides):
     if s.grad_accum_steps and not s.batch_size:
         s.batch_size = math.ceil(share / s.grad_accum_steps)
     s.batch_size = min(share, s.batch_size or max(1, room // T))
-    n_eval = (len(val_data) - 1) // T  # windows
-    if n_eval < 1 or len(train_data) <= T:
-        raise UserError(f"no window of {T + 1:,} tokens: lower max_seq_len or prepare a longer val")
 
     # Has the run in out_dir these settings (SAME: see below)?
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
-        before = found.get("same", {"format": 1})  # format 1 had no "same"
+        before = {"tokens_per_param": None, "flops": None} | found.get("same", {"format": 1})
         if differ := dict(before.items() - same.items()):  # {setting: its value in that run}
             raise UserError(f"{out_dir} holds another run, with {differ}: set another "
                             f"out_dir, or train on from its weights by adding {more_flags}")
@@ -584,11 +584,12 @@ def train(**overrides):
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
-        while True:  # speed -> tokens -> batch -> speed, until the batch stays (twice: to compile)
-            took = min(timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1, repeat=2))
+        while True:  # speed -> tokens -> batch -> speed, until the batch stays
+            took = timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1, repeat=2)[-1]
             left = 60 * s.minutes + started - time.monotonic() - 2 * took * n_eval / 3 / share
-            n_tokens = gather(max(1, left // (1.1 * took)) * sequences * T)[0]  # 0.1: for evals
-            best, _ = recipe(config, n_tokens, most, s.optimizer)
+            took *= 1 + max(0.1, n_eval / 3 / share / (s.eval_interval or math.inf))  # evals, too
+            n_tokens = gather(max(1, left // took) * sequences * T)[0]
+            best = max(WORLD_SIZE, recipe(config, n_tokens, most, s.optimizer)[0])
             if best >= sequences or best % WORLD_SIZE or asked["grad_accum_steps"]:
                 break
             sequences, share = best, best // WORLD_SIZE
@@ -597,7 +598,7 @@ def train(**overrides):
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
     s.lr = s.lr or recipe(config, n_tokens, most, s.optimizer, sequences)[1]
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
-    min_interval = math.ceil(10 * n_eval / 3 / sequences)  # a tenth for evals; forward is a third
+    min_interval = math.ceil(10 * n_eval / 3 / share)  # a tenth for evals; forward is a third
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
     # Forget the rehearsal: load the initial state, the resumed one, or the weights to finetune.
@@ -712,8 +713,7 @@ KINDS = {  # what the settings must be: parse_setting tests these words and prin
                               "max_steps eval_interval log_interval",
     "a whole number from 0": "warmup_steps seed eval_tokens",
     "a number above 0": "lr minutes stop_after tokens_per_param flops",
-    "a number from 0": "weight_decay grad_clip",
-    "a number from 0 to below 1": "dropout"}
+    "a number from 0": "weight_decay grad_clip", "a number from 0 to below 1": "dropout"}
 SETTINGS = {name: kind for kind, names in KINDS.items() for name in names.split()}
 SAME = ("optimizer lr tokens_per_param flops max_steps minutes warmup_steps weight_decay grad_clip "
         "seed eval_tokens init_from")  # besides model and data, what a resumed run cannot change
