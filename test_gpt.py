@@ -1724,7 +1724,7 @@ def test_slow_a_text_of_50_kb_is_memorised_and_best_pt_is_from_before_that(tmp_p
     (tmp_path / "my.txt").write_text(text, encoding="utf-8")
     run("prepare.py", "--input=my.txt", cwd=tmp_path)
     told = run("train.py", *flags(dataset="my", size="toy", batch_size=8, grad_accum_steps=1,
-                                  max_steps=300), cwd=tmp_path).stdout
+                                  max_steps=300, lr=0.02), cwd=tmp_path).stdout
     evals = [float(loss) for loss in re.findall(r"eval: val loss ([\d.]+)", told)]
     assert evals[-1] > min(evals) + 1
     model, tokenizer = load(tmp_path / "out/my-toy/ckpt.pt")
