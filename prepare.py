@@ -191,10 +191,10 @@ def split_text(stream, between, notes):
     while block := stream.read(READ) + stream.readline(READ):  # whole lines, for ^ and $
         notes["Windows line ends (CRLF) became LF"] += block.count("\r\n")
         notes["NUL bytes were left out"] += block.count("\0")
-        block = block.replace("\r\n", "\n").replace("\0", "")
+        block = block.replace("\0", "")
         if MARKER in between.pattern:
             notes[MARKERS_NOTE] += len(re.findall(MARKER, block))
-        *documents, rest = between.split(rest + block)
+        *documents, rest = between.split((rest + block).replace("\r\n", "\n"))
         yield from filter(str.strip, documents)
         if len(rest) > LONGEST:
             *parts, rest = passages(rest, LONGEST)
