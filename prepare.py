@@ -53,6 +53,7 @@ DOWNLOADS = {"tinystories": HUGGING_FACE + "TinyStories-train.txt",
 TEXT_ENDINGS = (  # what is read in a folder; a file that is named may be called anything
     ".txt .text .md .rst .tex .org .jsonl .ndjson .py .js .ts .c .h .cc .cpp .hpp .cu .java .kt "
     ".go .rs .rb .php .pl .lua .r .jl .swift .scala .hs .sh .sql .css .html").split()
+ENDING = re.compile(r"(\.\w+?)?(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)  # ".txt", ".gz" of a.txt.gz
 LONGEST = 800_000  # characters: a longer document is cut. tiktoken fails at a million blanks
 END = os.urandom(16).hex()  # <|endoftext|> for tiktoken: random, so that no text has it
 READ = 1 << 16  # characters: a file is read in blocks of this size
@@ -106,18 +107,14 @@ def find_input(items):
         if len(files) > 1:
             with reading(file) as raw:
                 key = hashlib.file_digest(raw, "sha256").digest()
-        if key in first:
+        if first.setdefault(key, file) != file:
             left_out[f"copy ({file} of {first[key]})"] += 1
-        else:
-            first[key] = file
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
     if kinds:
         tell(f"{len(first):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
     if not first:
         raise PrepareError(f"input: no text in {' '.join(items)}; --input=FILE reads any file")
     return list(first.values())
-
-ENDING = re.compile(r"(\.\w+?)?(\.gz|\.xz|\.bz2)?$", re.IGNORECASE)  # ".txt", ".gz" of a.txt.gz
 
 def ending_of(path):
     """Return .txt for a.txt, a.TXT and a.txt.gz."""
@@ -134,8 +131,8 @@ def reading(path):
             if begin[:2] in (b"\xff\xfe", b"\xfe\xff") or begin.count(0) > len(begin) / 100 + 2:
                 raise PrepareError(f"{path} is no text, or UTF-16: unpack it or save it as UTF-8")
             yield file  # errors of those who read it arrive here too
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
-        raise PrepareError(f"cannot read {path} as UTF-8 text: {error}") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as e:
+        raise PrepareError(f"cannot read {path} as UTF-8 text: {getattr(e, 'reason', e)}") from None
 
 def download(url, path):
     """Fetch url to path and return path. If it breaks, the next run resumes it."""
@@ -360,9 +357,8 @@ def make_tokenizer(s, texts):
         tokens = [base64.b64decode(token) for token in spec["tokens"]]
     except Exception as error:  # a damaged checkpoint raises one of a dozen kinds
         raise PrepareError(f"cannot load tokenizer {s.tokenizer} ({error!r:.99}): --help") from None
-    if name == "char":
-        if unknown := {c for text in texts for c in set(text)} - set(map(bytes.decode, tokens)):
-            raise PrepareError(f"input: the char tokenizer does not know {min(unknown)!r}")
+    if name == "char" and (new := {c.encode() for text in texts for c in set(text)} - set(tokens)):
+        raise PrepareError(f"input: the char tokenizer does not know {min(new).decode()!r}")
     return name, pattern, tokens
 
 # ---- Encoding: documents go to train or val, and on all cores become tokens ---------------------
@@ -455,6 +451,10 @@ def prepare(*flags, **settings):
     s = SETTINGS_PARSER.parse_args(flags)
     if not (257 <= s.vocab_size <= 1_000_000 and 1e-9 < s.val_fraction <= 0.5):
         raise PrepareError("vocab_size must be from 257 to 1,000,000, val_fraction up to 0.5")
+    if s.tokenizer != "bpe" and s.vocab_size != SETTINGS_PARSER.get_default("vocab_size"):
+        raise PrepareError(f"vocab_size is for tokenizer bpe; {s.tokenizer} has its own")
+    if s.dataset is not None and not re.fullmatch(r"[^./\\:\s][^/\\:\r\n]*", s.dataset):
+        raise PrepareError(f"dataset cannot be {s.dataset!r}: it is the name of a folder")
     path = Path(s.input[0] if s.input else "python").absolute()
     name = path.name if path.is_dir() else ENDING.sub("", path.name)
     s.dataset = s.dataset or re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"

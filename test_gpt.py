@@ -485,7 +485,7 @@ def test_stop_after_leaves_in_time_and_minutes_fits_the_whole_schedule_into_it(g
     result = train(**given | dict(log_interval=50), minutes=0.2, out_dir=tmp_path / "b")
     plan = T.load_checkpoint(tmp_path / "b" / "ckpt.pt")["plan"]
     assert result["step"] == plan[0] and 4 < time.monotonic() - start < 24
-    assert float(rows(tmp_path / "b")[-1]["lr"]) < 0.3 * plan[1]
+    assert float(rows(tmp_path / "b")[-1]["lr"]) < 0.11 * plan[1]
 
 # ---- However a batch is split ------------------------------------------------------------------
 
@@ -1162,6 +1162,7 @@ def test_a_million_blanks_stay_and_so_does_a_marker_if_it_is_asked_for(tmp_path,
         told = capsys.readouterr().out
         assert f"\n{documents} documents" in "\n" + told
         assert ("30 <|endoftext|> or" in told) is not literal
+        assert "cuts were made in documents of more than 800,000 characters" in told
 
 def test_a_million_blanks_stay_in_one_of_many_documents(tmp_path):
     documents = [f"document {i}\n" for i in range(150)] + ["a" + " " * 1_500_000 + "b\n"]
@@ -1462,8 +1463,8 @@ def test_the_standard_library_is_the_default_and_help_shows_every_setting(home, 
         assert again.read_bytes() == first.read_bytes()
     assert len(read_back(home / "data" / "python")["train"]) > 300
     told = run("prepare.py", "--help", cwd=tmp_path).stdout
-    assert set(re.findall(r"^  --(\w+)", told, re.M)) >= {
-        "input", "separator", "field", "tokenizer"}
+    settings = vars(prepare.SETTINGS_PARSER.parse_args([]))
+    assert set(re.findall(r"^  --(\w+)", told, re.M)) == set(settings) and len(settings) == 10
     refused = python("prepare.py", "--data_dir=again", cwd=tmp_path)
     assert refused.returncode == 2 and re.fullmatch("error: .*--overwrite.*\n", refused.stderr)
 
@@ -1475,12 +1476,13 @@ def test_a_cell_of_prepare_overwrites_no_names_of_train_or_of_python():
 BAD_VALUES = {
     "input": [5, [""], []], "tokenizer": [1, ""], "overwrite": ["maybe"],
     "vocab_size": ["many", 256, 10**30, True, math.nan], "literal_markers": [2],
-    "val_fraction": [math.nan, math.inf, 0, 1, -0.1, "x"]}
+    "val_fraction": [math.nan, math.inf, 0, 1, -0.1, "x"],
+    "dataset": ["../x", "/", "a/b", ".x", "", "a\nb"]}
 PACKED = lzma.compress(STORY.encode() * 1000)
 BAD_FILES = {  # what is in each, and what its line says after the name
     "empty.txt": (b"", " is empty"), "blank.txt": (b" \n\n", " is empty"),
     "one.txt": (b"x", " is empty or too short"), "data.csv": (b"a,b", " is empty or too short"),
-    "latin.txt": (b"a" * 3_000_000 + b"\xe9b", " as UTF-8 text: 'utf-8' codec can't decode"),
+    "latin.txt": (b"a" * 3_000_000 + b"\xe9b", " as UTF-8 text: invalid continuation byte"),
     "utf16.txt": ("text".encode("utf-16"), " is no text, or UTF-16"),
     "unmarked.txt": (("text " * 99).encode("utf-16-le"), " is no text, or UTF-16"),
     "tar.txt": (b"name" + bytes(508) + b"text" * 200, " is no text, or UTF-16"),
@@ -1543,7 +1545,8 @@ def test_the_old_dataset_stays_where_new_text_is_bad(tmp_path):
     good = read_back(tmp_path / "data" / "a")
     (tmp_path / "a.txt").write_bytes(STORY.encode() * 40 + b"\xff")
     refused = python("prepare.py", "--input=a.txt", "--overwrite", cwd=tmp_path)
-    assert refused.returncode == 2 and "a.txt as UTF-8 text" in refused.stderr
+    assert refused.returncode == 2
+    assert re.fullmatch("error: .*a.txt as UTF-8 text: invalid start byte\n", refused.stderr)
     assert read_back(tmp_path / "data" / "a") == good
 
 def test_the_same_text_gives_the_same_bytes_on_any_number_of_cores(tmp_path):
@@ -1653,6 +1656,7 @@ sample --prompt=FILE:latin.txt             latin.txt cannot be read as UTF-8 tex
 sample out/bytes out/chars --prompt=文     U+6587
 prepare --vocabsize=5                      unrecognized arguments: --vocabsize=5: see --help
 prepare my.txt                             unrecognized arguments: my.txt
+prepare --tokenizer=char --vocab_size=300  vocab_size is for tokenizer bpe
 prepare --tokenizer=data                   cannot load tokenizer data
 prepare --dataset=bytes --overwrite --input=latin.txt  latin.txt as UTF-8 text
 prepare --input=*.nothing                  there is no *.nothing

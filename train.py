@@ -58,7 +58,7 @@ stop_after = None        # save and leave after so many minutes, before Colab or
 
 device = None            # cpu, cuda, cuda:1, mps; None: the best there is
 dtype = None             # float32 (TF32 on a GPU), bfloat16 or float16; None: what suits the device
-compile = None           # torch.compile; None: on GPUs of 2020 or later
+compile = None           # torch.compile, a minute at the start; None: on GPUs of 2020 or later
 grad_checkpoint = False  # recompute activations in the backward pass: less memory, a fifth slower
 
 # ---- Sizes: one architecture, four shapes ------------------------------------------------------
