@@ -34,7 +34,7 @@ setting("--dataset", help="python, tinystories or shakespeare; or a name for you
 setting("--input", nargs="*", action="extend", help="files, folders, globs; also .gz, .xz, .bz2")
 setting("--separator", help="line between documents; blank: empty lines; line: a document per line")
 setting("--literal_markers", **switch, help="<|endoftext|> and <|startoftext|> separate nothing")
-setting("--field", help="which one of a .jsonl has the text; else text is read, or a chat")
+setting("--field", help="the one with the text in a .jsonl; if not set, 'text', or a chat")
 setting("--tokenizer", default="bpe", help="bpe, char, gpt2, or a folder or .pt that has one")
 setting("--vocab_size", type=int, default=4096, help="of bpe, <|endoftext|> included: 257 or more")
 setting("--val_fraction", type=float, default=0.01, help="for validation; of small texts a tenth")
@@ -97,12 +97,12 @@ def find_input(items):
             # A linked folder is not entered, but counted as left out.
             for file in (f for f in inside if f.is_file() or f.is_symlink()):
                 hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-                ending = "hidden" if hidden else ending_of(file) or "without ending"
-                if file.is_file() and (file == path or ending in TEXT_ENDINGS):
+                kind = "hidden" if hidden else ending_of(file) or "without ending"
+                if file.is_file() and (file == path or kind in TEXT_ENDINGS):
                     files.append(file)
                 else:
-                    left_out[ending] += 1
-    for file in dict.fromkeys(files):  # each once: a copy would be in both train and val
+                    left_out[kind] += 1
+    for file in dict.fromkeys(files):  # a copy would be in both train and val
         key = file  # a single file has no copies
         if len(files) > 1:
             with reading(file) as raw:
@@ -158,7 +158,7 @@ def download(url, path):
 # ---- Documents: what is between two separators, a record of a .jsonl, or else a whole file -------
 MARKER = r"<\|(?:end|start)oftext\|>[^\S\n]*\n?"
 MARKERS_NOTE = "<|endoftext|> or <|startoftext|> separate documents (--literal_markers: not)"
-CUTS_NOTE = f"cuts were made in documents of more than {LONGEST:,} characters"  # as 5 cuts ...
+CUTS_NOTE = f"cuts were made in documents of more than {LONGEST:,} characters"  # 3 cuts were ...
 
 def read_documents(s, paths, count, notes):
     """Yield the documents of all files but those of white space only. count: what was read; notes:
@@ -185,7 +185,7 @@ def read_documents(s, paths, count, notes):
 def split_text(stream, between, notes):
     """Yield the documents of a text stream, given the pattern of what is between them."""
     rest = ""
-    while block := stream.read(READ) + stream.readline(READ):  # whole lines, for ^ and $
+    while block := stream.read(READ) + stream.readline(READ):  # to a line's end, for ^ and $
         notes["Windows line ends (CRLF) became LF"] += block.count("\r\n")
         notes["NUL bytes were left out"] += block.count("\0")
         block = block.replace("\0", "")
@@ -255,9 +255,9 @@ def chat_turn(role, content):
 
 # ---- The tokenizer
 WORD = regex.compile(BPE_PATTERN)
-# A chunk is white space and the rest up to the next, as " word" or "\n\n  (one)". No word has white
-# space after anything else, so none crosses from chunk to chunk. Chunks repeat: to count them
-# first, by the faster re, saves work. (re takes \x1c to \x1f for white space; regex does not.)
+# A chunk is white space, then what is none, as " word" or "\n\n  (one)". No word has white space
+# after anything else, so none crosses from chunk to chunk. Chunks repeat: to count them first,
+# by the faster re, saves work. (re takes \x1c to \x1f for white space; regex does not.)
 CHUNK = re.compile(r"[^\S\x1c-\x1f]{0,99}[\S\x1c-\x1f]{1,100}|\s{1,100}")
 
 def count_chunks(texts):
@@ -280,7 +280,7 @@ def count_words(texts):
                 words[word] += n
         while sum(len(word.encode()) for word in words) > BPE_WORDS:
             rarity *= 2
-            words = Counter({word: n for word, n in words.items()  # crc32: a die per word
+            words = Counter({word: n for word, n in words.items()  # crc32: its fixed die
                              if zlib.crc32(word.encode()) < n * 2**32 / rarity})
     if rarity > 1 or max(map(len, words), default=0) > 99:
         tell(f"the tokenizer learns from words cut at 100 characters, 1 in {rarity} of rare ones")
@@ -409,10 +409,10 @@ def write_dataset(s, folder):
         tell("the text is one document; --separator=blank or --separator=line would make several")
 
     # Of many documents, every nth is for validation; of few, every nth passage, from all over.
-    share, longest = s.val_fraction, 2 * LONGEST  # more than any document has
+    share, longest = s.val_fraction, 2 * LONGEST  # passages() cuts nothing
     if n_documents < max(100, 1 / share):
         share = max(share, min(0.1, 100_000 / size))
-        longest = int(min(4096, max(256, size * share / 8)))  # about 8 passages for val
+        longest = int(min(4096, max(256, size * share / 8)))  # ideally 8 are for val
         tell(f"val: 1 passage in {1 / share:.0f} (paragraphs or lines, {longest:,} characters)")
     nth = round(1 / share)
 
@@ -446,7 +446,7 @@ def write_dataset(s, folder):
 def prepare(*flags, **settings):
     """Make a dataset; return its folder, vocab_size and splits. Raises PrepareError: it cannot."""
     for name, value in settings.items():
-        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # [""] is refused
+        values = (value or [""]) if isinstance(value, (list, tuple)) else [value]  # [] -> --input=
         flags += tuple(f"--{name}={item}" for item in values if item is not None)
     s = SETTINGS_PARSER.parse_args(flags)
     if not (257 <= s.vocab_size <= 1_000_000 and 1e-9 < s.val_fraction <= 0.5):
@@ -455,8 +455,8 @@ def prepare(*flags, **settings):
         raise PrepareError(f"vocab_size is for tokenizer bpe; {s.tokenizer} has its own")
     if s.dataset is not None and not re.fullmatch(r"[^./\\:\s][^/\\:\r\n]*", s.dataset):
         raise PrepareError(f"dataset cannot be {s.dataset!r}: it is the name of a folder")
-    path = Path(s.input[0] if s.input else "python").absolute()
-    name = path.name if path.is_dir() else ENDING.sub("", path.name)
+    first = Path((s.input or ["python"])[0]).absolute()
+    name = first.name if first.is_dir() else ENDING.sub("", first.name)
     s.dataset = s.dataset or re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"
     folder = Path(s.data_dir, s.dataset)
     if (folder / "meta.json").exists() and not s.overwrite:

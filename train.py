@@ -98,7 +98,7 @@ class Attention(nn.Module):
         if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to start
             cache[..., start:start + T, :] = torch.stack((k, v))
             k, v = cache[..., :start + T, :]
-        y = nn.functional.scaled_dot_product_attention(  # where start > 0, T is 1: it sees all keys
+        y = nn.functional.scaled_dot_product_attention(  # a single token sees all keys
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
@@ -197,7 +197,7 @@ def count(module):
 
 def recipe(config, n_tokens, most, optimizer, sequences=None):
     """(sequences in a step, peak learning rate) of a run of n_tokens. If not set, a step has 0.58
-    n_tokens^0.571 tokens (Li et al. 2025), up to a power of two of sequences, from 4 to `most`."""
+    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 4, 8, 16, ... sequences, or `most`."""
     ideal = 0.58 * n_tokens**0.571 / config.max_seq_len
     sequences = sequences or min(most, max(4, 2**math.ceil(math.log2(ideal))))
     return sequences, LR_SCALES[optimizer] / config.d_model * min(1, sequences / most) ** 0.5
@@ -215,8 +215,8 @@ def flops_per_token(model):
 
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024; the constants are theirs). Each matrix moves by its momentum made
-    orthogonal: all singular values about 1, so rare directions move as far as common ones. 0.2 root
-    of the longer side makes steps as large as AdamW's (Liu et al. 2025)."""
+    orthogonal: all singular values about 1, so rare directions move as far as common ones. Times
+    0.2 sqrt(longer side), its steps are as large as AdamW's (Liu et al. 2025)."""
     def __init__(self, matrices, weight_decay, autocast):
         shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
@@ -364,11 +364,11 @@ def catch_signals():
     def catch(number, frame):
         signals.append(signal.Signals(number).name)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
-    with contextlib.ExitStack() as at_the_end:
+    with contextlib.ExitStack() as undo:
         for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 with contextlib.suppress(ValueError):  # only a main thread can catch signals
-                    at_the_end.callback(signal.signal, number, signal.signal(number, catch))
+                    undo.callback(signal.signal, number, signal.signal(number, catch))  # old one
         yield signals
 
 def choose_device(name):
@@ -524,7 +524,7 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape: of the size or, in finetuning, of what was found. What the user set goes first.
+    # The shape: of the size or, in finetuning, of what was found. What is not None goes first.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
@@ -548,10 +548,10 @@ def train(**overrides):
     # The length, and the batch in sequences: of a step, of this process, and on the device at once.
     most = SEQUENCES[s.size]
     n_tokens = s.flops / flops if s.flops else (s.tokens_per_param or 20) * n_params
-    sequences = most if s.max_steps or s.minutes else None  # minutes: the plan, below, halves them
+    sequences = most if s.max_steps or s.minutes else None  # minutes: the plan may lower it
     if s.batch_size and s.grad_accum_steps:
         sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif resumed and not s.max_steps:
+    elif resumed and not s.max_steps:  # max_steps counts the largest batch
         sequences = found.get("same", {}).get("tokens_per_step", most * T) // T
     sequences, default_lr = recipe(config, n_tokens, most, s.optimizer, sequences)
     if sequences % WORLD_SIZE:
@@ -562,7 +562,7 @@ def train(**overrides):
         s.batch_size = math.ceil(share / s.grad_accum_steps)
     s.batch_size = min(share, s.batch_size or max(1, room // T))
 
-    # Has the run in out_dir these settings (SAME: see below)?
+    # Has the run in out_dir these settings (SAME: see below)? Older runs do not know two of them.
     more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
@@ -580,17 +580,17 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan: how many steps, of how many sequences, how often an eval.
+    # The plan: steps, sequences, evals (each as long as n_eval / 3 / share steps: forward only).
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
         while True:  # speed -> tokens -> batch -> speed, until the batch stays
             took = timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1, repeat=2)[-1]
             left = 60 * s.minutes + started - time.monotonic() - 2 * took * n_eval / 3 / share
-            took *= 1 + max(0.1, n_eval / 3 / share / (s.eval_interval or math.inf))  # evals, too
+            took *= 1 + max(0.1, n_eval / 3 / share / (s.eval_interval or math.inf))  # evals: 10%
             n_tokens = gather(max(1, left // took) * sequences * T)[0]
             best = max(WORLD_SIZE, recipe(config, n_tokens, most, s.optimizer)[0])
-            if best >= sequences or best % WORLD_SIZE or asked["grad_accum_steps"]:
+            if best >= sequences or best % WORLD_SIZE or s.grad_accum_steps:
                 break
             sequences, share = best, best // WORLD_SIZE
         s.batch_size = min(s.batch_size, share)
