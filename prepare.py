@@ -166,8 +166,7 @@ def read_documents(s, paths, count, notes):
     patterns = [] if s.literal_markers else [MARKER]
     if separator := (s.separator or "").strip():
         own_line = rf"^[^\S\n]*{re.escape(separator)}[^\S\n]*$\n?"
-        special = {"blank": r"^[^\S\n]*\n", "line": r"\n"}
-        patterns.append(special.get(separator, own_line))
+        patterns.append({"blank": r"^[^\S\n]*\n", "line": r"\n"}.get(separator, own_line))
     between = re.compile("|".join(patterns) or "(?!)", re.MULTILINE)  # (?!) is found nowhere
     for path in paths:
         with reading(path) as raw:
@@ -186,12 +185,13 @@ def split_text(stream, between, notes):
     """Yield the documents of a text stream, given the pattern of what is between them."""
     rest = ""
     while block := stream.read(READ) + stream.readline(READ):  # to a line's end, for ^ and $
+        block += stream.read(1) if block.endswith("\r") else ""  # its LF: the line is very long
         notes["Windows line ends (CRLF) became LF"] += block.count("\r\n")
         notes["NUL bytes were left out"] += block.count("\0")
-        block = block.replace("\0", "")
+        block = block.replace("\r\n", "\n").replace("\0", "")
         if MARKER in between.pattern:
             notes[MARKERS_NOTE] += len(re.findall(MARKER, block))
-        *documents, rest = between.split((rest + block).replace("\r\n", "\n"))
+        *documents, rest = between.split(rest + block)
         yield from filter(str.strip, documents)
         if len(rest) > LONGEST:
             *parts, rest = passages(rest, LONGEST)
