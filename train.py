@@ -563,14 +563,14 @@ def train(**overrides):
     s.batch_size = min(share, s.batch_size or max(1, room // T))
 
     # Has the run in out_dir these settings (SAME: see below)? Older runs do not know two of them.
-    more_flags = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr={default_lr / 4:.1e}'
+    more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
         before = {"tokens_per_param": None, "flops": None} | found.get("same", {"format": 1})
         if differ := dict(before.items() - same.items()):  # {setting: its value in that run}
-            raise UserError(f"{out_dir} holds another run, with {differ}: set another "
-                            f"out_dir, or train on from its weights by adding {more_flags}")
+            raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
+                            f"or train on from its weights by adding {more}{default_lr / 4:.1e}")
 
     def read_step(step):  # the windows of this process, (share, T + 1)
         first = (step * WORLD_SIZE + RANK) * share
@@ -695,7 +695,7 @@ def train(**overrides):
 
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
-        f'finished: python sample.py "{out_dir}" writes text; to train longer, add {more_flags}')
+        f'finished: python sample.py "{out_dir}" writes text; to go on, add {more}{s.lr / 4:.1e}')
     if WORLD_SIZE > 1:
         learner.net = None  # end DDP before its process group: the other way round it can hang
         gc.collect()
