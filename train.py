@@ -214,7 +214,7 @@ def flops_per_token(model):
     return 6 * weights + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024; the constants are theirs). Each matrix moves by its momentum made
+    """Muon (Jordan et al. 2024, who have momentum 0.95). Each matrix moves by its momentum made
     orthogonal: all singular values about 1, so rare directions move as far as common ones. Times
     0.2 sqrt(longer side), its steps are as large as AdamW's (Liu et al. 2025)."""
     def __init__(self, matrices, weight_decay, autocast):
@@ -229,8 +229,8 @@ class Muon(torch.optim.Optimizer):
             matrices, lr = group["params"], group["lr"]
             grads = [p.grad for p in matrices]
             momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
-            torch._foreach_lerp_(momenta, grads, 0.05)           # m = 0.95 m + 0.05 g
-            updates = torch._foreach_lerp(grads, momenta, 0.95)  # Nesterov's: 0.05 g + 0.95 m
+            torch._foreach_lerp_(momenta, grads, 0.1)           # m = 0.9 m + 0.1 g
+            updates = torch._foreach_lerp(grads, momenta, 0.9)  # Nesterov's: 0.1 g + 0.9 m
             with self.autocast:  # in bfloat16 on most GPUs
                 x = orthogonal(torch.stack(updates)).to(grads[0].dtype)
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
