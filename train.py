@@ -197,9 +197,9 @@ def count(module):
 
 def recipe(config, n_tokens, most, optimizer, sequences=None):
     """(sequences in a step, peak learning rate) of a run of n_tokens. If not set, a step has 0.58
-    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 4, 8, 16, ... sequences, or `most`."""
+    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 8, 16, ... sequences, or `most`."""
     ideal = 0.58 * n_tokens**0.571 / config.max_seq_len
-    sequences = sequences or min(most, max(4, 2**math.ceil(math.log2(ideal))))
+    sequences = sequences or min(most, max(8, 2**math.ceil(math.log2(ideal))))
     return sequences, LR_SCALES[optimizer] / config.d_model * min(1, sequences / most) ** 0.5
 
 def lr_at(step, s):
@@ -584,16 +584,16 @@ def train(**overrides):
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
-        while True:  # speed -> tokens -> batch -> speed, until the batch stays
-            took = timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1, repeat=2)[-1]
+        share = share if s.grad_accum_steps or 8 % WORLD_SIZE else 8 // WORLD_SIZE
+        while True:  # speed -> tokens -> batch -> speed, from small batches to larger ones
+            sequences = share * WORLD_SIZE
+            took = np.median(timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1))
             left = 60 * s.minutes + started - time.monotonic() - 2 * took * n_eval / 3 / share
             took *= 1 + max(0.1, n_eval / 3 / share / (s.eval_interval or math.inf))  # evals: 10%
             n_tokens = gather(max(1, left // took) * sequences * T)[0]
-            best = max(WORLD_SIZE, recipe(config, n_tokens, most, s.optimizer)[0])
-            if best >= sequences or best % WORLD_SIZE or s.grad_accum_steps:
+            if s.grad_accum_steps or recipe(config, n_tokens, most, s.optimizer)[0] <= sequences:
                 break
-            sequences, share = best, best // WORLD_SIZE
-        s.batch_size = min(s.batch_size, share)
+            share *= 2
     tokens = same["tokens_per_step"] = sequences * T
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
     s.lr = s.lr or recipe(config, n_tokens, most, s.optimizer, sequences)[1]
@@ -613,8 +613,8 @@ def train(**overrides):
         f"data       {s.dataset}: {len(train_data):,} tokens, {len(val_data):,} for evals\n"
         f"length     {s.max_steps * tokens:,} tokens, {s.max_steps * tokens / len(train_data):.2f} "
         f"epochs, {s.max_steps * tokens / n_params:.2f} per parameter\n"
-        f"batch      {tokens:,} tokens: {sequences} sequences x {T}, {s.batch_size} at a time\n"
-        f"steps      {s.max_steps:,}, length / batch\n"
+        f"batch      {tokens:,} tokens: {sequences} sequences x {T}\n"
+        f"steps      {s.max_steps:,}, length / batch; micro-batch {min(share, s.batch_size)}\n"
         f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up\n"
         f"run        {out_dir}, {f'resumed at step {step:,}' if resumed else 'new'}")
 
