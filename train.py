@@ -558,9 +558,8 @@ def train(**overrides):
         raise UserError(f"{WORLD_SIZE} processes do not divide a batch of {sequences} sequences: "
                         "set batch_size and grad_accum_steps")
     share = sequences // WORLD_SIZE
-    if s.grad_accum_steps and not s.batch_size:
-        s.batch_size = math.ceil(share / s.grad_accum_steps)
-    s.batch_size = min(share, s.batch_size or max(1, room // T))
+    at_once = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
+    s.batch_size = min(share, s.batch_size or at_once)
 
     # Has the run in out_dir these settings (SAME: see below)? Older runs do not know two of them.
     more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='
@@ -594,6 +593,7 @@ def train(**overrides):
             if s.grad_accum_steps or recipe(config, n_tokens, most, s.optimizer)[0] <= sequences:
                 break
             share *= 2
+        s.batch_size = min(s.batch_size, share)
     tokens = same["tokens_per_step"] = sequences * T
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
     s.lr = s.lr or recipe(config, n_tokens, most, s.optimizer, sequences)[1]
@@ -614,7 +614,7 @@ def train(**overrides):
         f"length     {s.max_steps * tokens:,} tokens, {s.max_steps * tokens / len(train_data):.2f} "
         f"epochs, {s.max_steps * tokens / n_params:.2f} per parameter\n"
         f"batch      {tokens:,} tokens: {sequences} sequences x {T}\n"
-        f"steps      {s.max_steps:,}, length / batch; micro-batch {min(share, s.batch_size)}\n"
+        f"steps      {s.max_steps:,}, length / batch; micro-batch {s.batch_size}\n"
         f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up\n"
         f"run        {out_dir}, {f'resumed at step {step:,}' if resumed else 'new'}")
 
