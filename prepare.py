@@ -280,7 +280,7 @@ def count_words(texts):
                 words[word] += n
         while sum(len(word.encode()) for word in words) > BPE_WORDS:
             rarity *= 2
-            words = Counter({word: n for word, n in words.items()  # crc32: its fixed die
+            words = Counter({word: n for word, n in words.items()  # crc32 as a die, no seed
                              if zlib.crc32(word.encode()) < n * 2**32 / rarity})
     if rarity > 1 or max(map(len, words), default=0) > 99:
         tell(f"the tokenizer learns from words cut at 100 characters, 1 in {rarity} of rare ones")

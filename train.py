@@ -190,14 +190,14 @@ def choose_token(logits, temperature, top_k, top_p, generator):
     return token_ids.gather(-1, torch.multinomial(probs, 1, generator=generator))[:, 0]
 
 # ---- The recipe: batch, learning rate, optimizer. scaling.md has the evidence -------------------
-LR_SCALES = {"muon": 2.5, "adamw": 0.3}  # best peak LR times width at the largest batch
+LR_SCALES = {"muon": 2.5, "adamw": 0.3}  # best peak LR times d_model, at SEQUENCES
 
 def count(module):
     return sum(p.numel() for p in module.parameters())
 
 def recipe(config, n_tokens, most, optimizer, sequences=None):
-    """(sequences in a step, peak learning rate) of a run of n_tokens. If not set, a step has 0.58
-    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 8, 16, ... sequences, or `most`."""
+    """(sequences in a step, peak learning rate) of a run of n_tokens. By default a step has 0.58
+    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 8, 16, ... or `most` sequences."""
     ideal = 0.58 * n_tokens**0.571 / config.max_seq_len
     sequences = sequences or min(most, max(8, 2**math.ceil(math.log2(ideal))))
     return sequences, LR_SCALES[optimizer] / config.d_model * min(1, sequences / most) ** 0.5
@@ -214,9 +214,9 @@ def flops_per_token(model):
     return 6 * weights + 12 * c.n_layers * c.d_model * c.max_seq_len
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024, who have momentum 0.95). Each matrix moves by its momentum made
-    orthogonal: all singular values about 1, so rare directions move as far as common ones. Times
-    0.2 sqrt(longer side), its steps are as large as AdamW's (Liu et al. 2025)."""
+    """Muon (Jordan et al. 2024; momentum 0.9, not 0.95). Each matrix moves by its momentum made
+    orthogonal: all singular values about 1, so rare directions move as far as common ones. The
+    factor 0.2 sqrt(longer side) makes its steps as large as AdamW's (Liu et al. 2025)."""
     def __init__(self, matrices, weight_decay, autocast):
         shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
@@ -402,7 +402,7 @@ class Learner:
         rest = [p for p in model.parameters() if p not in set(matrices)]
         groups = [{"params": [p for p in rest if p.dim() == 2], "weight_decay": s.weight_decay},
                   {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0}]
-        groups[0]["lr_scale"] = 4 if matrices else 1  # embeddings want a higher rate
+        groups[0]["lr_scale"] = 4 if matrices else 1  # embeddings want 4 times Muon's
         self.optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)]
         if matrices:
             self.optimizers.append(Muon(matrices, s.weight_decay, self.autocast))
@@ -545,13 +545,13 @@ def train(**overrides):
     initial = copy.deepcopy(learner.state()) | {
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0}]}
 
-    # The length, and the batch in sequences: of a step, of this process, and on the device at once.
+    # The length, n_tokens; the batch: sequences a step, share a process, s.batch_size at once.
     most = SEQUENCES[s.size]
     n_tokens = s.flops / flops if s.flops else (s.tokens_per_param or 20) * n_params
-    sequences = most if s.max_steps or s.minutes else None  # minutes: the plan may lower it
+    sequences = most if s.max_steps or s.minutes else None  # minutes: the plan sets both
     if s.batch_size and s.grad_accum_steps:
         sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif resumed and not s.max_steps:  # max_steps counts the largest batch
+    elif resumed and not s.max_steps:  # with max_steps it is `most`
         sequences = found.get("same", {}).get("tokens_per_step", most * T) // T
     sequences, default_lr = recipe(config, n_tokens, most, s.optimizer, sequences)
     if sequences % WORLD_SIZE:
@@ -561,7 +561,7 @@ def train(**overrides):
     at_once = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
     s.batch_size = min(share, s.batch_size or at_once)
 
-    # Has the run in out_dir these settings (SAME: see below)? Older runs do not know two of them.
+    # Has the run in out_dir these settings (SAME: see below)? Older runs lack two of them.
     more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
@@ -571,7 +571,7 @@ def train(**overrides):
             raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
                             f"or train on from its weights by adding {more}{default_lr / 4:.1e}")
 
-    def read_step(step):  # the windows of this process, (share, T + 1)
+    def read_step(step):  # windows of this process, (share, T + 1); the plan may change share
         first = (step * WORLD_SIZE + RANK) * share
         starts = window_starts(len(train_data), T, s.seed, first, share)
         return read_windows(train_data, starts, T, device)
@@ -579,11 +579,11 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
     rehearse(learner, read_step(0), initial)
 
-    # The plan: steps, sequences, evals (each as long as n_eval / 3 / share steps: forward only).
+    # The plan. An eval takes as long as n_eval / 3 / share steps: it has no backward pass.
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
-        share = share if s.grad_accum_steps or 8 % WORLD_SIZE else 8 // WORLD_SIZE
+        share = share if s.grad_accum_steps else max(1, 8 // WORLD_SIZE)  # recipe()'s least
         while True:  # speed -> tokens -> batch -> speed, from small batches to larger ones
             sequences = share * WORLD_SIZE
             took = np.median(timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1))
