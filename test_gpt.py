@@ -587,6 +587,13 @@ def test_float16_skips_a_step_that_overflows_at_half_the_loss_scale_which_grows_
     learner.step(windows_of(), 1999, 0.02)
     assert learner.loss_scale == 131_072
 
+def test_a_rehearsal_leaves_the_initial_weights_also_where_float16_overflows():
+    learner = learner_of(dtype="float16", compile=False)
+    initial = copy.deepcopy(learner.state()) | {"loss_scale": 1e30}
+    learner.load(initial)
+    T.rehearse(learner, windows_of(), initial)
+    assert same(learner.state()["model"], initial["model"])
+
 def test_bits_per_byte_count_the_bytes_of_the_tokens_that_are_evaluated(home, tmp_path):
     result = train(**SMALL_RUN, data_dir=home / "data", max_steps=1, out_dir=tmp_path)
     tokenizer = load(tmp_path)[1]

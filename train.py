@@ -457,7 +457,7 @@ class Learner:
         return loss, norm, leaving > 0  # somebody is
 
 def rehearse(learner, windows, initial):
-    """Try micro-batches until one fits, compile, distribute. Spoils the weights: reload them."""
+    """Try micro-batches until one fits, compile, distribute. Leaves the initial weights."""
     s = learner.s
     while True:
         fits = False
@@ -467,13 +467,13 @@ def rehearse(learner, windows, initial):
                 for optimizer in learner.optimizers:
                     optimizer.step()
             fits = True
+        learner.load(initial)  # and no moments: the next trial needs their memory
         if all(gather(fits)):
             break
         say(f"memory     batch_size={s.batch_size} does not fit")
         if s.batch_size == 1:
             raise UserError("out of memory: try --grad_checkpoint=True or a smaller size")
         s.batch_size //= 2
-        learner.load(initial)  # back to no moments: their memory is free for the next trial
     if s.compile:
         try:
             learner.net = torch.compile(learner.model)
@@ -576,7 +576,7 @@ def train(**overrides):
         starts = window_starts(len(train_data), T, s.seed, first, share)
         return read_windows(train_data, starts, T, device)
 
-    # A rehearsal: which micro-batch fits, does the model compile? It changes the weights.
+    # A rehearsal: which micro-batch fits, does the model compile?
     rehearse(learner, read_step(0), initial)
 
     # The plan. An eval takes as long as n_eval / 3 / share steps: it has no backward pass.
