@@ -4,7 +4,6 @@ which also runs in a notebook cell. The same command resumes an interrupted run.
 
     python prepare.py && python train.py --minutes=3   # the tiny model, its schedule in 3 minutes
     python train.py --size=small --lr=5e-3   # every setting below is a flag; --help lists them all
-    torchrun --standalone --nproc_per_node=8 train.py --size=medium      # eight GPUs
 """
 import argparse, base64, builtins, contextlib, copy, difflib, functools, gc, json, math, mmap
 import os, re, signal, sys, time, timeit, zipfile
@@ -42,17 +41,17 @@ optimizer = "muon"       # muon (with AdamW for embeddings and biases), or adamw
 tokens_per_param = None  # the length of the run; None: 20, as in Hoffmann et al. 2022, table 3
 flops = None             # or the length by compute, such as 1e15
 minutes = None           # or by the clock: the whole schedule in this time
-max_steps = None         # or in optimizer steps, of SEQUENCES[size] sequences if you set no batch
+max_steps = None         # or in optimizer steps, of a full batch each if you set none
 lr = None                # peak learning rate; None: see recipe() below
 batch_size = None        # sequences on the device at once (a micro-batch)
-grad_accum_steps = None  # micro-batches in a step; None: enough for the recipe's batch
+grad_accum_steps = None  # micro-batches in a step: set it with batch_size to fix the batch
 warmup_steps = None      # linear warm-up; None: 500, at most a tenth of the run
 weight_decay = 0.1       # on matrices only
 grad_clip = 1.0          # largest norm of the gradient; 0: no limit
 seed = 1337              # of the initial weights, the order of the data, dropout and samples
 
 eval_interval = None     # steps between evals, each with a sample and a checkpoint
-eval_tokens = 262_144    # validation tokens in an eval, always the same ones; 0: all
+eval_tokens = 262_144    # validation tokens in an eval, the same ones from all over val; 0: all
 log_interval = 10        # steps between printed lines
 stop_after = None        # save and leave after so many minutes, before Colab or a cluster ends it
 
@@ -80,7 +79,7 @@ TINY = GPTConfig()
 SMALL = GPTConfig(d_model=384, n_heads=6, n_layers=8, max_seq_len=512)
 MEDIUM = GPTConfig(d_model=768, n_heads=12, n_layers=12, max_seq_len=1024)
 SIZES = {"toy": TOY, "tiny": TINY, "small": SMALL, "medium": MEDIUM}
-SEQUENCES = {"toy": 32, "tiny": 32, "small": 64, "medium": 128}  # the largest batch of a step
+SEQUENCES = {"toy": 32, "tiny": 32, "small": 64, "medium": 128}  # a full batch
 
 # ---- The model. B sequences of T tokens; shapes stand beside the lines that make them ----------
 class Attention(nn.Module):
@@ -190,22 +189,24 @@ def choose_token(logits, temperature, top_k, top_p, generator):
     return token_ids.gather(-1, torch.multinomial(probs, 1, generator=generator))[:, 0]
 
 # ---- The recipe: batch, learning rate, optimizer. scaling.md has the evidence -------------------
-LR_SCALES = {"muon": 2.5, "adamw": 0.3}  # best peak LR times d_model, at SEQUENCES
+LR_SCALES = {"muon": 2.5, "adamw": 0.3}  # best peak LR times d_model, at 8,192 tokens a step
 
 def count(module):
     return sum(p.numel() for p in module.parameters())
 
-def recipe(config, n_tokens, most, optimizer, sequences=None):
+def recipe(config, n_tokens, full, optimizer, sequences=None):
     """(sequences in a step, peak learning rate) of a run of n_tokens. By default a step has 0.58
-    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 8, 16, ... or `most` sequences."""
-    ideal = 0.58 * n_tokens**0.571 / config.max_seq_len
-    sequences = sequences or min(most, max(8, 2**math.ceil(math.log2(ideal))))
-    return sequences, LR_SCALES[optimizer] / config.d_model * min(1, sequences / most) ** 0.5
+    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 8, 16, ... or `full` sequences. With less
+    than 8,192 tokens in it, the learning rate falls like the square root of the batch."""
+    T = config.max_seq_len
+    sequences = sequences or min(full, max(8, 2**math.ceil(math.log2(0.58 * n_tokens**0.571 / T))))
+    return sequences, LR_SCALES[optimizer] / config.d_model * min(1, sequences * T / 8192) ** 0.5
 
 def lr_at(step, s):
     """Learning rate of step 0, 1, ...: a line up, then one down to zero (Bergsma et al. 2025)."""
     up = (step + 1) / max(1, s.warmup_steps)
-    return s.lr * min(up, (s.max_steps - step) / max(1, s.max_steps - s.warmup_steps))
+    down = (s.max_steps - step) / max(1, s.max_steps - s.warmup_steps)
+    return s.lr * min(up, down)
 
 def flops_per_token(model):
     """6 per weight except input embeddings (2 forward, 4 backward) plus attention (PaLM, B)."""
@@ -220,17 +221,18 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, matrices, weight_decay, autocast):
         shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
-        super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay})
+        super().__init__(groups, {"lr": 0.0, "momentum": 0.9, "weight_decay": weight_decay})
         self.autocast = autocast
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
             matrices, lr = group["params"], group["lr"]
+            beta = group.get("momentum", 0.95)  # 0.95: a run that began before there was 0.9
             grads = [p.grad for p in matrices]
             momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
-            torch._foreach_lerp_(momenta, grads, 0.1)           # m = 0.9 m + 0.1 g
-            updates = torch._foreach_lerp(grads, momenta, 0.9)  # Nesterov's: 0.1 g + 0.9 m
+            torch._foreach_lerp_(momenta, grads, 1 - beta)       # m = 0.9 m + 0.1 g
+            updates = torch._foreach_lerp(grads, momenta, beta)  # Nesterov's: 0.1 g + 0.9 m
             with self.autocast:  # in bfloat16 on most GPUs
                 x = orthogonal(torch.stack(updates)).to(grads[0].dtype)
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
@@ -269,12 +271,12 @@ def load_data(s):
                         f"--dataset={s.dataset}, and for your own text --input=FILE") from None
     if hasattr(mmap, "MADV_RANDOM"):  # no reading ahead: 20 times faster if the file exceeds memory
         train.base.madvise(mmap.MADV_RANDOM)
-    return meta, tokenizer, train, val[:s.eval_tokens or None]
+    return meta, tokenizer, train, val
 
 @functools.lru_cache(2)
 def epoch_starts(n_tokens, T, seed, epoch):
-    """Shuffled starts of an epoch's windows. The tokens are a ring here: windows lie side by side
-    from a random offset on, and the last may run past the end, into the first tokens."""
+    """Shuffled starts of an epoch's windows, which lie side by side from a random offset on. Past
+    the end of the text they go on with its first tokens (% in read_windows)."""
     rng = np.random.RandomState([seed, epoch])  # its numbers are the same in every version of numpy
     offset = rng.randint(n_tokens, dtype="int64")
     return offset + T * rng.permutation(n_tokens // T)
@@ -327,21 +329,20 @@ def newest_checkpoint(folder):
             load_checkpoint(path)
             return path
         except UserError as error:
-            kept = path.replace(f"{path}.damaged")  # out of the next save's way
+            kept = path.replace(f"{path}.damaged")  # or the next save would make it ckpt_prev.pt
             say(f"warning: {error}; kept as {kept}")
     if any(folder.glob("*.pt*")):  # no ckpt.pt, but best.pt or *.pt.damaged
         raise UserError(f"{folder} holds a run that cannot be resumed: set another out_dir")
 
 def write_log(path, rows):
     """log.csv: one row per logged step. A value that a row does not have is an empty field."""
-    names = "step tokens loss val_loss bpb lr tokens_per_s memory seconds flops".split()
-    lines = [names] + [[str(row.get(name, "")) for name in names] for row in rows]
-    path.write_text("".join(",".join(line) + "\n" for line in lines))
+    header = "step,tokens,loss,val_loss,bpb,lr,tokens_per_s,memory,seconds,flops,params,blocks"
+    lines = [[str(row.get(name, "")) for name in header.split(",")] for row in rows]
+    path.write_text("\n".join([header, *map(",".join, lines), ""]))
 
 # ---- Processes and devices: torchrun starts one process per GPU; each takes its share of a batch
 WORLD_SIZE = int(os.getenv("WORLD_SIZE", 1))  # how many processes there are
 RANK = int(os.getenv("RANK", 0))              # which of them this is
-LOCAL_RANK = int(os.getenv("LOCAL_RANK", 0))  # and which on this machine
 
 def say(text):
     """Print, in the first process. Neither a closed pipe nor a strange character ends a run."""
@@ -376,7 +377,7 @@ def choose_device(name):
     best = torch.accelerator.is_available() and torch.accelerator.current_accelerator().type
     name = name or best or "cpu"
     try:
-        device = torch.device(f"cuda:{LOCAL_RANK}" if name == "cuda" else name)
+        device = torch.device(f"cuda:{os.getenv('LOCAL_RANK', 0)}" if name == "cuda" else name)
         torch.ones(1, device=device).item()  # some builds have no kernels for an old GPU
     except Exception as error:
         raise UserError(f"device {name} cannot be used here ({error!r:.80})") from None
@@ -402,7 +403,7 @@ class Learner:
         rest = [p for p in model.parameters() if p not in set(matrices)]
         groups = [{"params": [p for p in rest if p.dim() == 2], "weight_decay": s.weight_decay},
                   {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0}]
-        groups[0]["lr_scale"] = 4 if matrices else 1  # embeddings want 4 times Muon's
+        groups[0]["lr_scale"] = 4 if matrices else 1  # beside Muon: embeddings, head at 4 times lr
         self.optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)]
         if matrices:
             self.optimizers.append(Muon(matrices, s.weight_decay, self.autocast))
@@ -420,11 +421,12 @@ class Learner:
     def add_gradients(self, windows, step):
         """Forward and backward of this process's windows (n, T + 1), batch_size of them at a time.
         Returns their mean loss, a tensor that a GPU may still be working on: nothing waits here."""
+        self.model.zero_grad()
         loss = 0
         scale = self.loss_scale if self.s.dtype == "float16" else 1.0
         micro_batches = windows.split(self.s.batch_size)
         for i, micro_batch in enumerate(micro_batches, 1):
-            # For dropout: a seed from the micro-batch's number among those of all processes.
+            # Dropout's seed: of the step and of this micro-batch, counted over all processes.
             torch.manual_seed(hash((self.s.seed, step, RANK * len(micro_batches) + i)))
             if WORLD_SIZE > 1:  # for DDP: average over the processes only after the last one
                 self.net.require_backward_grad_sync = i == len(micro_batches)
@@ -453,21 +455,19 @@ class Learner:
             self.loss_scale *= 2 if self.s.dtype == "float16" and step % 2000 == 1999 else 1
         else:  # skip the step: float16 overflowed, or the learning rate is too high
             self.loss_scale /= 2
-        self.model.zero_grad()
         return loss, norm, leaving > 0  # somebody is
 
 def rehearse(learner, windows, initial):
-    """Try micro-batches until one fits, compile, distribute. Leaves the initial weights."""
+    """Try micro-batches until one fits, compile, distribute. Ends with the initial weights."""
     s = learner.s
     while True:
         fits = False
         with contextlib.suppress(torch.OutOfMemoryError):
-            for _ in range(2):  # AdamW's moments exist only after the first update
+            for _ in range(2):  # the second time with the optimizers' moments in memory
                 learner.add_gradients(windows[:s.batch_size], 0)
                 for optimizer in learner.optimizers:
                     optimizer.step()
             fits = True
-        learner.load(initial)  # and no moments: the next trial needs their memory
         if all(gather(fits)):
             break
         say(f"memory     batch_size={s.batch_size} does not fit")
@@ -476,26 +476,24 @@ def rehearse(learner, windows, initial):
         s.batch_size //= 2
     if s.compile:
         try:
-            learner.net = torch.compile(learner.model)
+            learner.net = torch.compile(learner.model, dynamic=False)  # once for each micro-batch
             learner.add_gradients(windows, 0)  # compiles now, also for a smaller last micro-batch
         except Exception as error:  # no C compiler, no Triton, a card that Triton does not know
             learner.net = learner.model
             s.compile = False
             say(f"warning: torch.compile failed, training continues without it ({error!r:.99})")
-    learner.model.zero_grad()
+    learner.load(initial)
     if WORLD_SIZE > 1:
         learner.net = nn.parallel.DistributedDataParallel(learner.net, gradient_as_bucket_view=True)
 
 @torch.no_grad()
-def evaluate(learner, val, n_windows):
-    """Mean loss (nats per token) over n_windows of val, by the uncompiled model: shapes vary."""
-    T = learner.model.config.max_seq_len
+def evaluate(learner, windows):
+    """Mean loss (nats per token) of windows (n, T + 1), by the uncompiled model: shapes vary."""
     loss = 0
-    for starts in (T * torch.arange(n_windows)).split(learner.s.batch_size):
-        windows = read_windows(val, starts.tolist(), T, learner.device)
+    for part in windows.split(learner.s.batch_size):
         with learner.autocast:
-            loss += learner.model(windows[:, :-1], windows[:, 1:]) * len(windows)
-    return float(loss) / n_windows
+            loss += learner.model(part[:, :-1], part[:, 1:]) * len(part)
+    return float(loss) / len(windows)
 
 # ---- The run -----------------------------------------------------------------------------------
 def train(**overrides):
@@ -524,7 +522,7 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape: of the size or, in finetuning, of what was found. What is not None goes first.
+    # The shape: of the size or, in finetuning, of what was found. A setting that is not None wins.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
@@ -535,41 +533,42 @@ def train(**overrides):
 
     # The model, its weights drawn on the CPU: the same for every device. `initial` keeps a copy.
     T = config.max_seq_len
-    n_eval = (len(val_data) - 1) // T  # windows
+    n_val = (len(val_data) - 1) // T  # windows; n_eval of them, from all over val, are an eval
+    n_eval = min(n_val, (s.eval_tokens or len(val_data)) // T)
     if n_eval < 1 or len(train_data) <= T:
         raise UserError(f"no window of {T + 1:,} tokens: lower max_seq_len or prepare a longer val")
     torch.manual_seed(s.seed)
     model = GPT(config, s.grad_checkpoint).to(device)
-    n_params, flops = count(model), flops_per_token(model)
+    n_params, token_flops = count(model), flops_per_token(model)
     learner = Learner(model, s, device)
     initial = copy.deepcopy(learner.state()) | {
-        "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0}]}
+        "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0, "params": n_params,
+                             "blocks": count(model.blocks)}]}
 
-    # The length, n_tokens; the batch: sequences a step, share a process, s.batch_size at once.
-    most = SEQUENCES[s.size]
-    n_tokens = s.flops / flops if s.flops else (s.tokens_per_param or 20) * n_params
-    sequences = most if s.max_steps or s.minutes else None  # minutes: the plan sets both
+    # The length in tokens; the batch in sequences, of a step and of this process (its share).
+    full = SEQUENCES[s.size]
+    n_tokens = s.flops / token_flops if s.flops else (s.tokens_per_param or 20) * n_params
+    fixed = full if s.max_steps else None  # the batch, where the recipe does not choose it
     if s.batch_size and s.grad_accum_steps:
-        sequences = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif resumed and not s.max_steps:  # with max_steps it is `most`
-        sequences = found.get("same", {}).get("tokens_per_step", most * T) // T
-    sequences, default_lr = recipe(config, n_tokens, most, s.optimizer, sequences)
+        fixed = s.batch_size * s.grad_accum_steps * WORLD_SIZE
+    elif resumed and s.minutes:  # its plan is kept
+        fixed = found.get("same", {}).get("tokens_per_step", full * T) // T
+    sequences, _ = recipe(config, n_tokens, full, s.optimizer, fixed)
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide a batch of {sequences} sequences: "
-                        "set batch_size and grad_accum_steps")
+                        "take fewer, or set batch_size and grad_accum_steps")
     share = sequences // WORLD_SIZE
     at_once = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
-    s.batch_size = min(share, s.batch_size or at_once)
+    s.batch_size = min(share, s.batch_size or at_once)  # of its share
 
     # Has the run in out_dir these settings (SAME: see below)? Older runs lack two of them.
-    more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
         before = {"tokens_per_param": None, "flops": None} | found.get("same", {"format": 1})
         if differ := dict(before.items() - same.items()):  # {setting: its value in that run}
-            raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
-                            f"or train on from its weights by adding {more}{default_lr / 4:.1e}")
+            raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir; to "
+                            f'train on from its weights, --init_from="{out_dir}" and a lower lr')
 
     def read_step(step):  # windows of this process, (share, T + 1); the plan may change share
         first = (step * WORLD_SIZE + RANK) * share
@@ -579,29 +578,28 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile?
     rehearse(learner, read_step(0), initial)
 
-    # The plan. An eval takes as long as n_eval / 3 / share steps: it has no backward pass.
+    # The plan. With minutes: a guess of the length -> batch -> speed -> length, and again.
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
-        share = share if s.grad_accum_steps else max(1, 8 // WORLD_SIZE)  # recipe()'s least
-        while True:  # speed -> tokens -> batch -> speed, from small batches to larger ones
-            sequences = share * WORLD_SIZE
-            took = np.median(timeit.repeat(lambda: learner.step(read_step(0), 0, 0), number=1))
-            left = 60 * s.minutes + started - time.monotonic() - 2 * took * n_eval / 3 / share
-            took *= 1 + max(0.1, n_eval / 3 / share / (s.eval_interval or math.inf))  # evals: 10%
-            n_tokens = gather(max(1, left // took) * sequences * T)[0]
-            if s.grad_accum_steps or recipe(config, n_tokens, most, s.optimizer)[0] <= sequences:
-                break
-            share *= 2
+        if not s.compile:  # else begin with the full batch, for which it is compiled
+            n_tokens = 1
+        for _ in range(2):
+            share = max(1, recipe(config, n_tokens, full, s.optimizer, fixed)[0] // WORLD_SIZE)
+            took = np.median(timeit.repeat(lambda: learner.step(read_step(0), 0, lr=0), number=1))
+            eval_steps = n_eval / 3 / share  # an eval takes as long: it is forward only
+            left = 60 * s.minutes + started - time.monotonic() - 2 * took * eval_steps
+            took *= 1 + max(0.1, eval_steps / (s.eval_interval or math.inf))  # evals take a tenth
+            n_tokens = gather(max(1, left // took))[0] * share * WORLD_SIZE * T
         s.batch_size = min(s.batch_size, share)
-    tokens = same["tokens_per_step"] = sequences * T
+    tokens = same["tokens_per_step"] = share * WORLD_SIZE * T
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
-    s.lr = s.lr or recipe(config, n_tokens, most, s.optimizer, sequences)[1]
+    s.lr = s.lr or recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     min_interval = math.ceil(10 * n_eval / 3 / share)  # a tenth for evals; forward is a third
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
-    # Forget the rehearsal: load the initial state, the resumed one, or the weights to finetune.
+    # The start: the initial state, the resumed one, or the weights to finetune.
     if resumed:
         initial |= found  # weights, moments, step, rows
     elif s.init_from:
@@ -610,15 +608,16 @@ def train(**overrides):
     step, rows = initial["step"], initial["rows"]
     say(f"machine    {WORLD_SIZE} x {device} ({machine}), {s.dtype}, torch.compile {s.compile}\n"
         f"model      {s.init_from or s.size}: {n_params:,} parameters in {config.n_layers} blocks\n"
-        f"data       {s.dataset}: {len(train_data):,} tokens, {len(val_data):,} for evals\n"
+        f"data       {s.dataset}: {len(train_data):,} tokens, {n_eval * T:,} for evals\n"
         f"length     {s.max_steps * tokens:,} tokens, {s.max_steps * tokens / len(train_data):.2f} "
         f"epochs, {s.max_steps * tokens / n_params:.2f} per parameter\n"
-        f"batch      {tokens:,} tokens: {sequences} sequences x {T}\n"
+        f"batch      {tokens:,} tokens: {tokens // T} sequences x {T}\n"
         f"steps      {s.max_steps:,}, length / batch; micro-batch {s.batch_size}\n"
         f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up\n"
         f"run        {out_dir}, {f'resumed at step {step:,}' if resumed else 'new'}")
 
-    targets = tokenizer.decode_bytes(val_data[1:n_eval * T + 1].tolist())
+    val = read_windows(val_data, T * (np.arange(n_eval) * n_val // n_eval), T, device)
+    targets = tokenizer.decode_bytes(val[:, 1:].flatten().tolist())
     n_bytes = len(targets.replace(b"<|endoftext|>", b""))  # of an eval, for its bits per byte
     seconds_before = rows[-1]["seconds"]
     leave = False
@@ -641,7 +640,7 @@ def train(**overrides):
         """Evaluate, sample, save. ckpt.pt comes last: a run killed before that repeats it all."""
         model.eval()
         best = min(row.get("val_loss", math.inf) for row in rows)
-        loss = evaluate(learner, val_data, n_eval)
+        loss = evaluate(learner, val)
         bpb = loss / math.log(2) * n_eval * T / n_bytes
         rows[-1] |= {"val_loss": loss, "bpb": bpb}
         say(f"eval: val loss {loss:.4f} (lowest {min(best, loss):.4f}), {bpb:.4f} bits per byte")
@@ -679,12 +678,12 @@ def train(**overrides):
             due = step % s.eval_interval == 0 or step == s.max_steps
             if due or step == 1 or step % s.log_interval == 0:
                 rows.append({"step": step, "tokens": step * tokens, "loss": loss, "lr": lr,
-                             "tokens_per_s": tokens / seconds, "flops": step * tokens * flops,
+                             "tokens_per_s": tokens / seconds, "flops": step * tokens * token_flops,
                              "seconds": seconds_before + time.monotonic() - started,
                              "memory": torch.cuda.max_memory_allocated() / 1e9})  # GB; 0 on a CPU
                 say(f"step {step:,}/{s.max_steps:,} | {step * tokens / 1e6:.2f}M tokens | "
                     f"loss {loss:.4f} | lr {lr:.2e} | {tokens / seconds:,.0f} tokens/s | "
-                    f"{tokens / seconds * flops / 1e12:.2f} TFLOP/s | "
+                    f"{tokens / seconds * token_flops / 1e12:.2f} TFLOP/s | "
                     f"{(s.max_steps - step) * seconds / 60:.1f} min to go")
 
             # Once in a while, an eval, a sample and a checkpoint; before leaving, a checkpoint.
@@ -695,7 +694,8 @@ def train(**overrides):
 
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
-        f'finished: python sample.py "{out_dir}" writes text; to go on, add {more}{s.lr / 4:.1e}')
+        f'finished: python sample.py "{out_dir}" writes text; to go on, add --init_from="{out_dir}"'
+        f' --out_dir="{out_dir}-more" --lr={s.lr / 4:.1e}')
     if WORLD_SIZE > 1:
         learner.net = None  # end DDP before its process group: the other way round it can hang
         gc.collect()
