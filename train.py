@@ -41,10 +41,10 @@ optimizer = "muon"       # muon (with AdamW for embeddings and biases), or adamw
 tokens_per_param = None  # the length of the run; None: 20, as in Hoffmann et al. 2022, table 3
 flops = None             # or the length by compute, such as 1e15
 minutes = None           # or by the clock: the whole schedule in this time
-max_steps = None         # or in optimizer steps, of a full batch each if you set none
+max_steps = None         # or in steps: the batch is then SEQUENCES[size], unless set
 lr = None                # peak learning rate; None: see recipe() below
 batch_size = None        # sequences on the device at once (a micro-batch)
-grad_accum_steps = None  # micro-batches in a step: set it with batch_size to fix the batch
+grad_accum_steps = None  # micro-batches in a step; with batch_size it sets the batch
 warmup_steps = None      # linear warm-up; None: 500, at most a tenth of the run
 weight_decay = 0.1       # on matrices only
 grad_clip = 1.0          # largest norm of the gradient; 0: no limit
@@ -97,7 +97,7 @@ class Attention(nn.Module):
         if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to start
             cache[..., start:start + T, :] = torch.stack((k, v))
             k, v = cache[..., :start + T, :]
-        y = nn.functional.scaled_dot_product_attention(  # a single token sees all keys
+        y = nn.functional.scaled_dot_product_attention(  # is_causal: a single token sees all keys
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
@@ -195,9 +195,9 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 def recipe(config, n_tokens, full, optimizer, sequences=None):
-    """(sequences in a step, peak learning rate) of a run of n_tokens. By default a step has 0.58
-    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 8, 16, ... or `full` sequences. With less
-    than 8,192 tokens in it, the learning rate falls like the square root of the batch."""
+    """(sequences in a step, peak learning rate) of a run of n_tokens. Unless set, a step has 0.58
+    n_tokens^0.571 tokens (Li et al. 2025), rounded up to 8, 16, ... sequences, at most `full`.
+    Below 8,192 tokens a step, the learning rate falls like the square root of the batch."""
     T = config.max_seq_len
     sequences = sequences or min(full, max(8, 2**math.ceil(math.log2(0.58 * n_tokens**0.571 / T))))
     return sequences, LR_SCALES[optimizer] / config.d_model * min(1, sequences * T / 8192) ** 0.5
@@ -228,7 +228,7 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             matrices, lr = group["params"], group["lr"]
-            beta = group.get("momentum", 0.95)  # 0.95: a run that began before there was 0.9
+            beta = group.get("momentum", 0.95)  # old checkpoints have none: they used 0.95
             grads = [p.grad for p in matrices]
             momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
             torch._foreach_lerp_(momenta, grads, 1 - beta)       # m = 0.9 m + 0.1 g
@@ -238,8 +238,8 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
             torch._foreach_add_(matrices, x.unbind(), alpha=-0.2 * lr * max(x[0].shape) ** 0.5)
 
-def orthogonal(x):
-    """Bring singular values of matrices x (n, rows, columns) near 1: Newton-Schulz, five rounds."""
+def orthogonal(x):  # (n, rows, columns)
+    """Newton-Schulz: rounds of v -> 3.44 v - 4.78 v^3 + 2.03 v^5 bring singular values v near 1."""
     tall = x.size(1) > x.size(2)
     x = (x.mT if tall else x) / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
@@ -273,7 +273,7 @@ def load_data(s):
         train.base.madvise(mmap.MADV_RANDOM)
     return meta, tokenizer, train, val
 
-@functools.lru_cache(2)
+@functools.lru_cache(2)  # a batch may lie in two epochs
 def epoch_starts(n_tokens, T, seed, epoch):
     """Shuffled starts of an epoch's windows, which lie side by side from a random offset on. Past
     the end of the text they go on with its first tokens (% in read_windows)."""
@@ -369,7 +369,7 @@ def catch_signals():
         for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 with contextlib.suppress(ValueError):  # only a main thread can catch signals
-                    undo.callback(signal.signal, number, signal.signal(number, catch))  # old one
+                    undo.callback(signal.signal, number, signal.signal(number, catch))  # -> old
         yield signals
 
 def choose_device(name):
@@ -385,7 +385,7 @@ def choose_device(name):
         return device, f"{torch.get_num_threads()} threads", "float32", 2048  # fits a CPU's cache
     torch.cuda.set_device(device)
     torch.set_float32_matmul_precision("high")  # float32 products in TF32
-    torch.backends.cuda.enable_cudnn_sdp(False)  # set up anew for each length: slow in generate
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its plans are per length: slow in generate
     card = torch.cuda.get_device_properties(device)
     best_dtype = "bfloat16" if card.major >= 8 else "float16"  # from Ampere, 2020, on
     return device, card.name, best_dtype, 65_536 if card.total_memory > 39e9 else 16_384
@@ -476,7 +476,7 @@ def rehearse(learner, windows, initial):
         s.batch_size //= 2
     if s.compile:
         try:
-            learner.net = torch.compile(learner.model, dynamic=False)  # once for each micro-batch
+            learner.net = torch.compile(learner.model, dynamic=False)  # once per micro-batch size
             learner.add_gradients(windows, 0)  # compiles now, also for a smaller last micro-batch
         except Exception as error:  # no C compiler, no Triton, a card that Triton does not know
             learner.net = learner.model
@@ -511,7 +511,7 @@ def train(**overrides):
     # The machine and the data.
     device, machine, best_dtype, room = choose_device(s.device)  # room: a micro-batch, in tokens
     s.dtype = s.dtype or best_dtype
-    s.compile = s.compile if s.compile is not None else best_dtype == "bfloat16"  # 2020 or later
+    s.compile = s.compile if s.compile is not None else best_dtype == "bfloat16"  # Ampere on
     meta, tokenizer, train_data, val_data = load_data(s)
     if WORLD_SIZE > 1:
         dist.init_process_group()
@@ -533,7 +533,7 @@ def train(**overrides):
 
     # The model, its weights drawn on the CPU: the same for every device. `initial` keeps a copy.
     T = config.max_seq_len
-    n_val = (len(val_data) - 1) // T  # windows; n_eval of them, from all over val, are an eval
+    n_val = (len(val_data) - 1) // T  # windows in val; an eval takes n_eval, evenly spread
     n_eval = min(n_val, (s.eval_tokens or len(val_data)) // T)
     if n_eval < 1 or len(train_data) <= T:
         raise UserError(f"no window of {T + 1:,} tokens: lower max_seq_len or prepare a longer val")
@@ -545,13 +545,13 @@ def train(**overrides):
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0, "params": n_params,
                              "blocks": count(model.blocks)}]}
 
-    # The length in tokens; the batch in sequences, of a step and of this process (its share).
+    # Tokens in the run (--minutes: a guess so far); sequences in a step, and in this process.
     full = SEQUENCES[s.size]
     n_tokens = s.flops / token_flops if s.flops else (s.tokens_per_param or 20) * n_params
-    fixed = full if s.max_steps else None  # the batch, where the recipe does not choose it
+    fixed = full if s.max_steps else None  # the batch, if the recipe does not choose it
     if s.batch_size and s.grad_accum_steps:
         fixed = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif resumed and s.minutes:  # its plan is kept
+    elif resumed and s.minutes:  # as timed at its start
         fixed = found.get("same", {}).get("tokens_per_step", full * T) // T
     sequences, _ = recipe(config, n_tokens, full, s.optimizer, fixed)
     if sequences % WORLD_SIZE:
@@ -559,9 +559,9 @@ def train(**overrides):
                         "take fewer, or set batch_size and grad_accum_steps")
     share = sequences // WORLD_SIZE
     at_once = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
-    s.batch_size = min(share, s.batch_size or at_once)  # of its share
+    s.batch_size = min(share, s.batch_size or at_once)  # the micro-batch
 
-    # Has the run in out_dir these settings (SAME: see below)? Older runs lack two of them.
+    # Has the run in out_dir these settings (SAME: see below)? Older runs lack two, or all.
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
@@ -570,7 +570,7 @@ def train(**overrides):
             raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir; to "
                             f'train on from its weights, --init_from="{out_dir}" and a lower lr')
 
-    def read_step(step):  # windows of this process, (share, T + 1); the plan may change share
+    def read_step(step):  # windows of this process, (share, T + 1)
         first = (step * WORLD_SIZE + RANK) * share
         starts = window_starts(len(train_data), T, s.seed, first, share)
         return read_windows(train_data, starts, T, device)
@@ -578,28 +578,28 @@ def train(**overrides):
     # A rehearsal: which micro-batch fits, does the model compile?
     rehearse(learner, read_step(0), initial)
 
-    # The plan. With minutes: a guess of the length -> batch -> speed -> length, and again.
+    # The plan. With minutes: a guess of the length -> batch -> speed -> length, and once more.
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
-        if not s.compile:  # else begin with the full batch, for which it is compiled
+        if not s.compile:  # begin with the smallest batch; a compiled model with its present one
             n_tokens = 1
         for _ in range(2):
             share = max(1, recipe(config, n_tokens, full, s.optimizer, fixed)[0] // WORLD_SIZE)
             took = np.median(timeit.repeat(lambda: learner.step(read_step(0), 0, lr=0), number=1))
-            eval_steps = n_eval / 3 / share  # an eval takes as long: it is forward only
-            left = 60 * s.minutes + started - time.monotonic() - 2 * took * eval_steps
-            took *= 1 + max(0.1, eval_steps / (s.eval_interval or math.inf))  # evals take a tenth
-            n_tokens = gather(max(1, left // took))[0] * share * WORLD_SIZE * T
+            eval_steps = n_eval / 3 / share  # steps that take as long as an eval (forward only)
+            left = 60 * s.minutes + started - time.monotonic() - 2 * took * eval_steps  # 2 evals
+            took *= 1 + max(0.1, eval_steps / (s.eval_interval or math.inf))  # others: a tenth
+            n_tokens = gather(max(1, left // took))[0] * share * WORLD_SIZE * T  # as process 0 says
         s.batch_size = min(s.batch_size, share)
-    tokens = same["tokens_per_step"] = share * WORLD_SIZE * T
+    tokens = same["tokens_per_step"] = share * WORLD_SIZE * T  # the plan may have changed share
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
     s.lr = s.lr or recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
-    min_interval = math.ceil(10 * n_eval / 3 / share)  # a tenth for evals; forward is a third
+    min_interval = math.ceil(10 * n_eval / 3 / share)  # 10 eval_steps: evals take a tenth at most
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
-    # The start: the initial state, the resumed one, or the weights to finetune.
+    # The start: the initial state (timing has spoiled it), the resumed one, or given weights.
     if resumed:
         initial |= found  # weights, moments, step, rows
     elif s.init_from:
@@ -660,7 +660,7 @@ def train(**overrides):
             save("ckpt.pt")  # before look() writes best.pt, which alone cannot be resumed
             look()
         while step < s.max_steps and not leave:
-            # One step. A GPU may still be finishing the previous one while the windows are read.
+            # One step. A GPU may still move the last step's weights while the windows are read.
             tick = time.perf_counter()
             if s.stop_after and time.monotonic() - started > 60 * s.stop_after:
                 signals.append("stop_after")
@@ -724,7 +724,7 @@ def parse_setting(name, value):
         similar = difflib.get_close_matches(name, SETTINGS, 1, 0.74) or ["help"]
         raise UserError(f"there is no setting {name}: try --{similar[0]}")
     kind, text = SETTINGS[name], str(value)
-    if text == "None" and globals()[name] is None:
+    if text == "None" and globals()[name] is None:  # its default
         return None
     with contextlib.suppress(ValueError, OverflowError):
         if "number" in kind:
@@ -750,7 +750,7 @@ def command_line():
 if __name__ == "__main__":
     notebook = hasattr(builtins, "get_ipython")
     try:
-        result = train(**(command_line() if "__file__" in globals() else {}))
+        result = train(**(command_line() if "__file__" in globals() else {}))  # a cell has no flags
         if not notebook and result["stopped"] in signal.Signals.__members__:
             sys.exit(128 + signal.Signals[result["stopped"]])  # as shells have it
     except (UserError, OSError) as error:
