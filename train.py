@@ -189,7 +189,7 @@ def choose_token(logits, temperature, top_k, top_p, generator):
     return token_ids.gather(-1, torch.multinomial(probs, 1, generator=generator))[:, 0]
 
 # ---- The recipe: batch, learning rate, optimizer. scaling.md has the evidence -------------------
-LR_SCALES = {"muon": 2.5, "adamw": 0.3}  # best peak LR times d_model, at 8,192 tokens a step
+LR_SCALES = {"muon": 2.5, "adamw": 0.8}  # best peak LR times d_model, at 8,192 tokens a step
 
 def count(module):
     return sum(p.numel() for p in module.parameters())
