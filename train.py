@@ -553,7 +553,7 @@ def train(**overrides):
         fixed = s.batch_size * s.grad_accum_steps * WORLD_SIZE
     elif resumed and s.minutes:  # as timed at its start
         fixed = found.get("same", {}).get("tokens_per_step", full * T) // T
-    sequences, _ = recipe(config, n_tokens, full, s.optimizer, fixed)
+    sequences, default_lr = recipe(config, n_tokens, full, s.optimizer, fixed)
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide a batch of {sequences} sequences: "
                         "take fewer, or set batch_size and grad_accum_steps")
@@ -562,13 +562,14 @@ def train(**overrides):
     s.batch_size = min(share, s.batch_size or at_once)  # the micro-batch
 
     # Has the run in out_dir these settings (SAME: see below)? Older runs lack two, or all.
+    more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
         before = {"tokens_per_param": None, "flops": None} | found.get("same", {"format": 1})
         if differ := dict(before.items() - same.items()):  # {setting: its value in that run}
-            raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir; to "
-                            f'train on from its weights, --init_from="{out_dir}" and a lower lr')
+            raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
+                            f"or go on from its weights: add {more}{(s.lr or default_lr) / 4:.1e}")
 
     def read_step(step):  # windows of this process, (share, T + 1)
         first = (step * WORLD_SIZE + RANK) * share
@@ -616,7 +617,7 @@ def train(**overrides):
         f"optimizer  {s.optimizer}, lr {s.lr:.2e} after {s.warmup_steps} steps of warm-up\n"
         f"run        {out_dir}, {f'resumed at step {step:,}' if resumed else 'new'}")
 
-    val = read_windows(val_data, T * (np.arange(n_eval) * n_val // n_eval), T, device)
+    val = read_windows(val_data, np.arange(n_eval) * n_val // n_eval * T, T, device)
     targets = tokenizer.decode_bytes(val[:, 1:].flatten().tolist())
     n_bytes = len(targets.replace(b"<|endoftext|>", b""))  # of an eval, for its bits per byte
     seconds_before = rows[-1]["seconds"]
@@ -694,8 +695,7 @@ def train(**overrides):
 
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
-        f'finished: python sample.py "{out_dir}" writes text; to go on, add --init_from="{out_dir}"'
-        f' --out_dir="{out_dir}-more" --lr={s.lr / 4:.1e}')
+        f'finished: python sample.py "{out_dir}" writes text; to go on, add {more}{s.lr / 4:.1e}')
     if WORLD_SIZE > 1:
         learner.net = None  # end DDP before its process group: the other way round it can hang
         gc.collect()

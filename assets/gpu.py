@@ -10,7 +10,7 @@ read the loss. The tokens are random; tokens a step, micro-batch, context, dtype
 nanoGPT has AdamW and no biases, as by its default. Figures are the median of the rounds, with the lowest and the
 highest in brackets. MFU: the model's FLOPs over the card's dense peak in half precision.
 """
-import argparse, contextlib, copy, statistics, sys, time
+import argparse, contextlib, copy, re, statistics, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +19,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gpt, train
+from peers import nanogpt_model
 
-PEAKS = {"T4": 65, "V100": 125, "L4": 121, "4090": 165, "A100": 312, "H100": 989, "H200": 989}  # TFLOP/s, data sheets
+PEAKS = {card: tflops for card, (tflops, _) in gpt.RENTED.items()} | {  # by data sheets
+    "V100": 125, "L4": 121, "RTX 4090": 165, "H100": 989}
 STEPS = {"toy": 200, "tiny": 200, "small": 60, "medium": 6}  # in a round
 
 
@@ -38,11 +40,9 @@ def ours(config, sequences, tokens, s, device):
 
 def nanogpts(config, sequences, tokens, s, device):
     """The same of nanoGPT, with ours' micro-batch. As there, the next one is read while the GPU works."""
-    from model import GPT, GPTConfig
     T, B = config.max_seq_len, s.batch_size
     with contextlib.redirect_stdout(None):
-        model = GPT(GPTConfig(block_size=T, vocab_size=config.vocab_size, n_layer=config.n_layers,
-                              n_head=config.n_heads, n_embd=config.d_model, dropout=0.0, bias=False)).to(device)
+        model = nanogpt_model(config, bias=False).to(device)
         optimizer = model.configure_optimizers(0.1, 1e-4, (0.9, 0.95), device.type)
     net = torch.compile(model) if s.compile else model
     autocast = torch.autocast(device.type, getattr(torch, s.dtype), s.dtype != "float32")
@@ -108,7 +108,7 @@ def measure(size, flags):
     paper = sum(gpt.training_bytes(model, s.batch_size, s.optimizer, s.dtype != "float32",
                                    s.grad_checkpoint).values()) / 1e9
     tflops = statistics.median(speeds["ours"]) * train.flops_per_token(model) / 1e12
-    mfu = next((f"{tflops / most:.1%}" for card, most in PEAKS.items() if card in machine), "")
+    mfu = next((f"{tflops / most:.1%}" for card, most in PEAKS.items() if re.search(rf"\b{card}\b", machine)), "")
     ratios = [a / b for a, b in zip(speeds["ours"], speeds.get("nanogpt", []))]
     return [size, f"{s.batch_size} of {sequences}", s.dtype, str(s.compile), row(speeds["ours"], ",.0f"),
             mfu, row(ratios, ".2f") if ratios else "", peak, f"{paper:.2f}"]
