@@ -97,7 +97,7 @@ class Attention(nn.Module):
         if cache is not None:  # (2, B, n_heads, max_seq_len, head_dim), full up to start
             cache[..., start:start + T, :] = torch.stack((k, v))
             k, v = cache[..., :start + T, :]
-        y = nn.functional.scaled_dot_product_attention(  # is_causal: a single token sees all keys
+        y = nn.functional.scaled_dot_product_attention(  # a prompt: causal; one token: all keys
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=T > 1)
         return self.proj(y.transpose(1, 2).flatten(2))          # (B, T, d_model)
 
@@ -228,7 +228,7 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             matrices, lr = group["params"], group["lr"]
-            beta = group.get("momentum", 0.95)  # old checkpoints have none: they used 0.95
+            beta = group.get("momentum", 0.95)  # a group loaded from an old checkpoint used 0.95
             grads = [p.grad for p in matrices]
             momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
             torch._foreach_lerp_(momenta, grads, 1 - beta)       # m = 0.9 m + 0.1 g
@@ -243,7 +243,7 @@ def orthogonal(x):  # (n, rows, columns)
     tall = x.size(1) > x.size(2)
     x = (x.mT if tall else x) / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        s = x @ x.mT
+        s = x @ x.mT  # if x is U diag(v) V.mT, this is U diag(v^2) U.mT
         poly = torch.baddbmm(s, s, s, beta=-4.7750, alpha=2.0315)  # -4.7750 s + 2.0315 s @ s
         x = torch.baddbmm(x, poly, x, beta=3.4445)                 # 3.4445 x + poly @ x
     return (x.mT if tall else x).contiguous()
@@ -365,11 +365,11 @@ def catch_signals():
     def catch(number, frame):
         signals.append(signal.Signals(number).name)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo:  # signal.signal sets a handler and returns the old one
         for number in signal.valid_signals() & {1, 2, 15}:  # HUP 1 (not on Windows), INT 2, TERM 15
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 with contextlib.suppress(ValueError):  # only a main thread can catch signals
-                    undo.callback(signal.signal, number, signal.signal(number, catch))  # -> old
+                    undo.callback(signal.signal, number, signal.signal(number, catch))
         yield signals
 
 def choose_device(name):
@@ -385,7 +385,7 @@ def choose_device(name):
         return device, f"{torch.get_num_threads()} threads", "float32", 2048  # fits a CPU's cache
     torch.cuda.set_device(device)
     torch.set_float32_matmul_precision("high")  # float32 products in TF32
-    torch.backends.cuda.enable_cudnn_sdp(False)  # its plans are per length: slow in generate
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each length: slow in generate
     card = torch.cuda.get_device_properties(device)
     best_dtype = "bfloat16" if card.major >= 8 else "float16"  # from Ampere, 2020, on
     return device, card.name, best_dtype, 65_536 if card.total_memory > 39e9 else 16_384
@@ -522,12 +522,12 @@ def train(**overrides):
     resumed = gather(newest_checkpoint(out_dir) if RANK == 0 else None)[0]
     found = load_checkpoint(resumed or s.init_from) if resumed or s.init_from else {}
 
-    # The shape: of the size or, in finetuning, of what was found. A setting that is not None wins.
+    # The shape: of the size or of what was found. A setting that is not None (bias!) wins.
     base = GPTConfig(**found["config"]) if s.init_from else SIZES[s.size]
     shape = {name: asked[name] for name in vars(base) if asked.get(name) is not None}
     config = replace(base, vocab_size=tokenizer.n_vocab, **shape)
     if s.init_from and (found["tokenizer"] != meta["tokenizer"]
-                        or config != replace(base, dropout=s.dropout)):  # dropout alone may be set
+                        or config != replace(base, dropout=s.dropout)):  # only dropout may differ
         raise UserError(f"init_from={s.init_from} has another shape or tokenizer: set no d_model "
                         "or the like, and prepare the text with --tokenizer=data/NAME, its dataset")
 
@@ -545,13 +545,13 @@ def train(**overrides):
         "step": 0, "rows": [{"step": 0, "tokens": 0, "seconds": 0.0, "flops": 0, "params": n_params,
                              "blocks": count(model.blocks)}]}
 
-    # Tokens in the run (--minutes: a guess so far); sequences in a step, and in this process.
+    # Tokens in the run (--minutes: a guess; --max_steps: unused); sequences in a step, and here.
     full = SEQUENCES[s.size]
     n_tokens = s.flops / token_flops if s.flops else (s.tokens_per_param or 20) * n_params
     fixed = full if s.max_steps else None  # the batch, if the recipe does not choose it
     if s.batch_size and s.grad_accum_steps:
         fixed = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif resumed and s.minutes:  # as timed at its start
+    elif resumed and s.minutes:  # the batch that its first start chose
         fixed = found.get("same", {}).get("tokens_per_step", full * T) // T
     sequences, default_lr = recipe(config, n_tokens, full, s.optimizer, fixed)
     if sequences % WORLD_SIZE:
@@ -561,8 +561,8 @@ def train(**overrides):
     at_once = math.ceil(share / s.grad_accum_steps) if s.grad_accum_steps else max(1, room // T)
     s.batch_size = min(share, s.batch_size or at_once)  # the micro-batch
 
-    # Has the run in out_dir these settings (SAME: see below)? Older runs lack two, or all.
-    more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='
+    # Has the run in out_dir these settings (SAME: see below)? Old runs saved fewer, or none.
+    more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='  # and a lower one
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
         "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
     if resumed:
@@ -571,7 +571,7 @@ def train(**overrides):
             raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
                             f"or go on from its weights: add {more}{(s.lr or default_lr) / 4:.1e}")
 
-    def read_step(step):  # windows of this process, (share, T + 1)
+    def read_step(step):  # (share, T + 1), this process's windows; share as it is when called
         first = (step * WORLD_SIZE + RANK) * share
         starts = window_starts(len(train_data), T, s.seed, first, share)
         return read_windows(train_data, starts, T, device)
@@ -583,24 +583,24 @@ def train(**overrides):
     if resumed:
         s.max_steps, s.lr, s.warmup_steps = found["plan"]  # from save(), below
     elif s.minutes:
-        if not s.compile:  # begin with the smallest batch; a compiled model with its present one
+        if not s.compile:  # time the smallest batch first; compiled, a new size would compile anew
             n_tokens = 1
         for _ in range(2):
             share = max(1, recipe(config, n_tokens, full, s.optimizer, fixed)[0] // WORLD_SIZE)
             took = np.median(timeit.repeat(lambda: learner.step(read_step(0), 0, lr=0), number=1))
             eval_steps = n_eval / 3 / share  # steps that take as long as an eval (forward only)
             left = 60 * s.minutes + started - time.monotonic() - 2 * took * eval_steps  # 2 evals
-            took *= 1 + max(0.1, eval_steps / (s.eval_interval or math.inf))  # others: a tenth
+            took *= 1 + max(0.1, eval_steps / (s.eval_interval or math.inf))  # evals between: 1/10
             n_tokens = gather(max(1, left // took))[0] * share * WORLD_SIZE * T  # as process 0 says
         s.batch_size = min(s.batch_size, share)
     tokens = same["tokens_per_step"] = share * WORLD_SIZE * T  # the plan may have changed share
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
     s.lr = s.lr or recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
-    min_interval = math.ceil(10 * n_eval / 3 / share)  # 10 eval_steps: evals take a tenth at most
+    min_interval = math.ceil(10 * n_eval / 3 / share)  # 10 eval_steps, hence the 0.1 above
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
-    # The start: the initial state (timing has spoiled it), the resumed one, or given weights.
+    # The start: the initial state (timing filled the moments), the resumed one, or given weights.
     if resumed:
         initial |= found  # weights, moments, step, rows
     elif s.init_from:
