@@ -245,6 +245,11 @@ def test_a_runs_length_is_tokens_per_parameter_flops_minutes_or_steps(given, tmp
         assert train(**given | {name: value, "out_dir": tmp_path / name})["step"] == result["step"]
         with pytest.raises(UserError, match=f"another run, with .*'{name}'"):
             train(**given | {name: value * 2, "out_dir": tmp_path / name})
+    found = torch.load(tmp_path / "flops" / "ckpt.pt", weights_only=True)
+    del found["same"]["tokens_per_param"]  # as a run from before this setting
+    torch.save(found, tmp_path / "flops" / "ckpt.pt")
+    with pytest.raises(UserError, match="another run, with .*'tokens_per_param': None"):
+        train(**given | {"tokens_per_param": 9, "out_dir": tmp_path / "flops"})
 
 def learner_of(config=TOY, **settings):
     s = dict(optimizer="muon", weight_decay=0.1, dtype="float32", dropout=0, batch_size=4,
@@ -271,12 +276,16 @@ def test_each_weight_has_one_optimizer_and_only_matrices_decay(name, tied):
     assert faster == ({p for p in params if p.dim() == 2} - of_blocks if name == "muon" else set())
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
-def test_muon_steps_as_torchs_own_does():
+@pytest.mark.parametrize("momentum", [0.9, 0.95])
+def test_muon_steps_as_torchs_own_does_with_its_old_momentum_in_old_runs(momentum):
     learner = learner_of()
+    if momentum == 0.95:
+        for group in learner.optimizers[1].param_groups:
+            del group["momentum"]  # as in a file from before 0.9
     theirs = copy.deepcopy(learner.model)
     before = {name: p.detach().clone() for name, p in theirs.named_parameters()}
     peer = torch.optim.Muon([p for p in theirs.blocks.parameters() if p.dim() == 2],
-                            momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+                            momentum=momentum, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for seed in range(3):
         ids = windows_of(seed=seed)
         for model, optimizer in ((learner.model, learner.optimizers[1]), (theirs, peer)):
@@ -699,25 +708,19 @@ def test_files_that_are_no_checkpoint_are_one_line_and_a_pickle_runs_no_code(tmp
         T.newest_checkpoint(tmp_path)
     assert (tmp_path / "ckpt.pt").exists()
 
-def test_files_of_earlier_formats_give_their_weights_and_are_not_resumed(tmp_path):
+def test_files_of_format_1_give_their_weights_and_of_format_2_everything(tmp_path):
     shutil.copytree(HERE / "assets" / "v1" / "readme", tmp_path / "readme")
     given = dict(size="toy", d_model=16, n_heads=2, max_seq_len=32, max_steps=20, eval_interval=10,
                  device="cpu", dataset="readme", data_dir=tmp_path)
-    for version in (1, 2):
-        old = tmp_path / f"v{version}"
-        old.mkdir()
-        shutil.copy(HERE / "assets" / old.name / "ckpt.pt", old)
-        model, tokenizer = load(old)
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        shutil.copy(HERE / "assets" / version / "ckpt.pt", tmp_path / version)
+        model, tokenizer = load(tmp_path / version)
         assert tokenizer.decode(tokenizer.encode("A GPT trainer")) == "A GPT trainer"
-        with pytest.raises(UserError, match=f"another run, with {{'format': {version}"):
-            train(**given, out_dir=old)
-        train(**given, init_from=old / "ckpt.pt", out_dir=tmp_path / f"more{version}")
-
-def test_between_evals_a_checkpoint_is_written_every_few_minutes(given, tmp_path):
-    train(**given, max_steps=20, eval_interval=1000, out_dir=tmp_path / "whole")
-    train(**given, max_steps=20, eval_interval=1000, out_dir=tmp_path / "run", save_minutes=1e-9)
-    assert torch.load(tmp_path / "run" / "ckpt_prev.pt", weights_only=True)["step"] == 19
-    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    with pytest.raises(UserError, match=r"another run, with {'format': 1}.*--init_from="):
+        train(**given, out_dir=tmp_path / "v1")
+    result = train(**given, out_dir=tmp_path / "v2")
+    assert result["step"] == 20 and result["val_loss"] == pytest.approx(3.2677, abs=0.01)
 
 def test_a_disk_that_is_full_is_a_warning_and_an_error_at_the_end(given, tmp_path):
     """A file of more than half a checkpoint fails, as on a full disk."""

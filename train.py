@@ -53,7 +53,6 @@ seed = 1337              # of the initial weights, the order of the data, dropou
 eval_interval = None     # steps between evals, each with a sample and a checkpoint
 eval_tokens = 262_144    # validation tokens in an eval, the same ones from all over val; 0: all
 log_interval = 10        # steps between printed lines
-save_minutes = 5         # between evals, save a checkpoint after so many minutes
 stop_after = None        # save and leave after so many minutes, before Colab or a cluster ends it
 
 device = None            # cpu, cuda, cuda:1, mps; None: the best there is
@@ -206,7 +205,8 @@ def recipe(config, n_tokens, full, optimizer, sequences=None):
 def lr_at(step, s):
     """Learning rate of step 0, 1, ...: a line up, then one down to zero (Bergsma et al. 2025)."""
     up = (step + 1) / max(1, s.warmup_steps)
-    return s.lr * min(up, (s.max_steps - step) / max(1, s.max_steps - s.warmup_steps))
+    down = (s.max_steps - step) / max(1, s.max_steps - s.warmup_steps)
+    return s.lr * min(up, down)
 
 def flops_per_token(model):
     """6 per weight except input embeddings (2 forward, 4 backward) plus attention (PaLM, B)."""
@@ -221,17 +221,18 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, matrices, weight_decay, autocast):
         shapes = dict.fromkeys(p.shape for p in matrices)  # a group per shape, for step() to stack
         groups = [{"params": [p for p in matrices if p.shape == shape]} for shape in shapes]
-        super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay})
+        super().__init__(groups, {"lr": 0.0, "momentum": 0.9, "weight_decay": weight_decay})
         self.autocast = autocast
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
             matrices, lr = group["params"], group["lr"]
+            beta = group.get("momentum", 0.95)  # a group loaded from an old checkpoint used 0.95
             grads = [p.grad for p in matrices]
             momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
-            torch._foreach_lerp_(momenta, grads, 0.1)           # m = 0.9 m + 0.1 g
-            updates = torch._foreach_lerp(grads, momenta, 0.9)  # Nesterov's: 0.1 g + 0.9 m
+            torch._foreach_lerp_(momenta, grads, 1 - beta)       # m = 0.9 m + 0.1 g
+            updates = torch._foreach_lerp(grads, momenta, beta)  # Nesterov's: 0.1 g + 0.9 m
             with self.autocast:  # in bfloat16 on most GPUs
                 x = orthogonal(torch.stack(updates)).to(grads[0].dtype)
             torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
@@ -396,7 +397,7 @@ class Learner:
         self.model, self.s, self.device = model, s, device
         self.net = model  # what a step calls: later, the compiled and the distributed model
         self.autocast = torch.autocast(device.type, getattr(torch, s.dtype), s.dtype != "float32")
-        self.loss_scale = 65_536.0  # only float16 uses it
+        self.loss_scale = 65_536.0  # float16 needs it; others do not mind a power of two
         # Muon for the matrices inside the blocks, if asked for; AdamW for all the rest.
         matrices = [p for p in model.blocks.parameters() if s.optimizer == "muon" and p.dim() == 2]
         rest = [p for p in model.parameters() if p not in set(matrices)]
@@ -422,7 +423,6 @@ class Learner:
         Returns their mean loss, a tensor that a GPU may still be working on: nothing waits here."""
         self.model.zero_grad()
         loss = 0
-        scale = self.loss_scale if self.s.dtype == "float16" else 1.0
         micro_batches = windows.split(self.s.batch_size)
         for i, micro_batch in enumerate(micro_batches, 1):
             # Dropout's seed: of the step and of this micro-batch, counted over all processes.
@@ -432,9 +432,9 @@ class Learner:
             with self.autocast:
                 part = self.net(micro_batch[:, :-1], micro_batch[:, 1:])
             part *= len(micro_batch) / len(windows)
-            (scale * part).backward()
+            (self.loss_scale * part).backward()
             loss += part.detach()
-        torch._foreach_div_([p.grad for p in self.model.parameters()], scale)
+        torch._foreach_div_([p.grad for p in self.model.parameters()], self.loss_scale)
         return loss
 
     def step(self, windows, step, lr, leave=False):
@@ -551,8 +551,8 @@ def train(**overrides):
     fixed = full if s.max_steps else None  # the batch, if the recipe does not choose it
     if s.batch_size and s.grad_accum_steps:
         fixed = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif s.minutes and "same" in found and resumed:  # the batch that its first start chose
-        fixed = found["same"]["tokens_per_step"] // T
+    elif resumed and s.minutes:  # the batch that its first start chose
+        fixed = found.get("same", {}).get("tokens_per_step", full * T) // T
     sequences, default_lr = recipe(config, n_tokens, full, s.optimizer, fixed)
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide a batch of {sequences} sequences: "
@@ -564,11 +564,11 @@ def train(**overrides):
     # Has the run in out_dir these settings (SAME: see below)? Old runs saved fewer, or none.
     more = f'--init_from="{out_dir}" --out_dir="{out_dir}-more" --lr='  # and a lower one
     same = vars(config) | {name: asked[name] for name in SAME.split()} | {
-        "format": 3, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
-    if resumed:
-        if differ := dict(found.get("same", {"format": 1}).items() - same.items()):
-            raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, "
-                            f"or go on from its weights: add {more}{(s.lr or default_lr) / 4:.1e}")
+        "format": 2, "tokens_per_step": sequences * T, "data": meta["splits"]["train"]["crc32"]}
+    before = {"tokens_per_param": None, "flops": None} | found.get("same", {"format": 1})
+    if resumed and (differ := dict(before.items() - same.items())):  # {setting: its value there}
+        raise UserError(f"{out_dir} holds another run, with {differ}: set another out_dir, or go "
+                        f"on from its weights: add {more}{(s.lr or default_lr) / 4:.1e}")
 
     def read_step(step):  # (share, T + 1), this process's windows; share as it is when called
         first = (step * WORLD_SIZE + RANK) * share
@@ -596,8 +596,8 @@ def train(**overrides):
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
     s.lr = s.lr or recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
-    s.eval_interval = s.eval_interval or max(
-        min(1000, s.max_steps // 10), math.ceil(10 * n_eval / 3 / share))  # hence the 0.1 above
+    min_interval = math.ceil(10 * n_eval / 3 / share)  # 10 eval_steps, hence the 0.1 above
+    s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
 
     # The start: the initial state (timing filled the moments), the resumed one, or given weights.
     if resumed:
@@ -621,7 +621,8 @@ def train(**overrides):
     targets = tokenizer.decode_bytes(val[:, 1:].flatten().tolist())
     n_bytes = len(targets.replace(b"<|endoftext|>", b""))  # of an eval, for its bits per byte
     seconds_before = rows[-1]["seconds"]
-    leave, n_skipped, saved = False, 0, time.monotonic()
+    leave = False
+    n_skipped = 0
 
     def save(name):
         state = learner.state() if name == "ckpt.pt" else {"model": model.state_dict()}
@@ -686,12 +687,11 @@ def train(**overrides):
                     f"{tokens / seconds * token_flops / 1e12:.2f} TFLOP/s | "
                     f"{(s.max_steps - step) * seconds / 60:.1f} min to go")
 
-            # Once in a while, an eval, a sample and a checkpoint; more often, a checkpoint alone.
+            # Once in a while, an eval, a sample and a checkpoint; before leaving, a checkpoint.
             if due:
                 look()
-            elif leave or time.monotonic() > saved + 60 * s.save_minutes:
+            elif leave:
                 save("ckpt.pt")
-                saved = time.monotonic()
 
     stopped = None if step == s.max_steps else (signals or ["another process"])[0]
     say(f"{stopped}: stopped at step {step:,}; the same command resumes the run" if stopped else
@@ -712,7 +712,7 @@ KINDS = {  # what the settings must be: parse_setting tests these words and prin
     "a whole number above 0": "d_model n_heads n_layers max_seq_len batch_size grad_accum_steps "
                               "max_steps eval_interval log_interval",
     "a whole number from 0": "warmup_steps seed eval_tokens",
-    "a number above 0": "lr minutes save_minutes stop_after tokens_per_param flops",
+    "a number above 0": "lr minutes stop_after tokens_per_param flops",
     "a number from 0": "weight_decay grad_clip", "a number from 0 to below 1": "dropout"}
 SETTINGS = {name: kind for kind, names in KINDS.items() for name in names.split()}
 SAME = ("optimizer lr tokens_per_param flops max_steps minutes warmup_steps weight_decay grad_clip "
