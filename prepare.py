@@ -94,7 +94,6 @@ def find_input(items):
             raise PrepareError(f"input: there is no {item}")
         for path in map(Path, found):
             inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-            # A linked folder is not entered, but counted as left out.
             for file in (f for f in inside if f.is_file() or f.is_symlink()):
                 hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
                 kind = "hidden" if hidden else ending_of(file) or "without ending"
@@ -102,18 +101,24 @@ def find_input(items):
                     files.append(file)
                 else:
                     left_out[kind] += 1
-    for file in dict.fromkeys(files):  # a copy would be in both train and val
-        key = file  # a single file has no copies
+    for file in dict.fromkeys(files):
+        key = file  # a single file has no copies, and if it cannot be read, that ends all
         if len(files) > 1:
-            with reading(file) as raw:
-                key = hashlib.file_digest(raw, "sha256").digest()
-        if first.setdefault(key, file) != file:
+            key = None
+            with contextlib.suppress(PrepareError), reading(file) as raw:
+                digest = hashlib.file_digest(raw, "sha256").digest()
+                raw.seek(0)
+                deque(io.TextIOWrapper(raw, "utf-8"), maxlen=0)  # reads it to its end
+                key = digest
+        if key is None:
+            left_out[f"not UTF-8 ({file})"] += 1
+        elif first.setdefault(key, file) != file:  # a copy would be in both train and val
             left_out[f"copy ({file} of {first[key]})"] += 1
-    kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
-    if kinds:
-        tell(f"{len(first):,} files are read, {left_out.total():,} are left out: {kinds:.400}")
+    if left_out:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.most_common())
+        tell(f"{len(first):,} files are read, {left_out.total():,} are left out: {kinds:.1000}")
     if not first:
-        raise PrepareError(f"input: no text in {' '.join(items)}; --input=FILE reads any file")
+        raise PrepareError(f"input: no text in {' '.join(items)}; --input 'DIR/*' reads any file")
     return list(first.values())
 
 def ending_of(path):
@@ -255,29 +260,22 @@ def chat_turn(role, content):
 
 # ---- The tokenizer
 WORD = regex.compile(BPE_PATTERN)
-# A chunk is white space, then what is none, as " word" or "\n\n  (one)". No word has white space
-# after anything else, so none crosses from chunk to chunk. Chunks repeat: to count them first,
-# by the faster re, saves work. (re takes \x1c to \x1f for white space; regex does not.)
+# A chunk is white space, then what is none, as " word" or "\n\n  (one)"; no word goes beyond.
+# Chunks repeat: counting them first saves work. (\x1c to \x1f are white space to re, not to regex.)
 CHUNK = re.compile(r"[^\S\x1c-\x1f]{0,99}[\S\x1c-\x1f]{1,100}|\s{1,100}")
-
-def count_chunks(texts):
-    """Yield counts of chunks: a new Counter whenever one has 200,000, because memory is bounded."""
-    chunks = Counter()
-    for text in texts:
-        chunks.update(CHUNK.findall(text))
-        if len(chunks) > 200_000:
-            yield chunks
-            chunks = Counter()
-    yield chunks
 
 def count_words(texts):
     """Return how often each word occurs in an iterable of str. If too many are different,
     one that occurs n times is kept with probability n / rarity; a dropped one starts at 0 again."""
-    words, rarity = Counter(), 1
-    for chunks in count_chunks(texts):
+    words, chunks, rarity = Counter(), Counter(), 1
+    for text in itertools.chain(texts, [""]):  # "" is the end
+        chunks.update(CHUNK.findall(text))
+        if text and len(chunks) < 200_000:  # not all, because memory is bounded
+            continue
         for chunk, n in chunks.items():
             for word in WORD.findall(chunk):
                 words[word] += n
+        chunks.clear()
         while sum(len(word.encode()) for word in words) > BPE_WORDS:
             rarity *= 2
             words = Counter({word: n for word, n in words.items()  # crc32 as a die, no seed
@@ -331,8 +329,6 @@ def train_bpe(texts, vocab_size):
         pair_counts.update(new_counts)
         for added, count in new_counts.items():
             heapq.heappush(heap, (-count, added))
-    if len(tokens) < vocab_size:
-        tell(f"no pair is left to merge: {len(tokens) + 1:,} tokens are all that this text gives")
     return tokens
 
 def make_tokenizer(s, texts):
@@ -435,10 +431,11 @@ def write_dataset(s, folder):
         tell(f"{split}: {of['documents']:,} texts, {of['tokens']:,} tokens, "
              f"{of['bytes'] / of['tokens']:.2f} bytes per token")
     if splits["val"]["tokens"] < 2048:
-        tell("val is short: a larger --val_fraction (with --overwrite) makes it longer")
+        tell("val is short: more text or a larger --val_fraction (with --overwrite) helps")
+    spec = {"name": name, "pattern": pattern, "tokens": [
+        base64.b64encode(token).decode() for token in tokens]}
     meta = {"format": 1, "dtype": dtype.name, "vocab_size": len(tokens) + 1, "splits": splits,
-            "source": source, "tokenizer": {"name": name, "pattern": pattern, "tokens": [
-                base64.b64encode(token).decode() for token in tokens]}}
+            "source": source, "made": s.made, "tokenizer": spec}
     (folder / "meta.json.new").write_text(json.dumps(meta))
     (folder / "meta.json.new").replace(folder / "meta.json")
     return meta
@@ -459,9 +456,12 @@ def prepare(*flags, **settings):
     name = first.name if first.is_dir() else ENDING.sub("", first.name)
     s.dataset = s.dataset or re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"
     folder = Path(s.data_dir, s.dataset)
-    if (folder / "meta.json").exists() and not s.overwrite:
+    there = folder / "meta.json"
+    s.made = [s.tokenizer, s.vocab_size, s.val_fraction]
+    meta = json.loads(there.read_bytes()) if there.exists() and not s.overwrite else None
+    if meta and (s.input is not None or meta.get("made") != s.made):  # it may be another text
         raise PrepareError(f"{folder} is there already: add --overwrite or another --dataset")
-    meta = write_dataset(s, folder)
+    meta = meta or write_dataset(s, folder)
     flags = [f"--dataset={s.dataset}"] + [f"--data_dir={s.data_dir}"] * (s.data_dir != "data")
     tell(f"{folder} is ready; next: " + shlex.join(["python", "train.py", *flags]))
     return {"folder": str(folder), "vocab_size": meta["vocab_size"], "splits": meta["splits"]}

@@ -657,12 +657,14 @@ def test_a_finished_run_says_how_to_train_on_and_so_does_a_refusal_and_it_works(
     assert more[0]["val_loss"] == min(row["val_loss"] or "9" for row in first)
     assert float(more[-1]["val_loss"]) < float(more[0]["val_loss"])
 
-def test_init_from_takes_a_run_or_a_file_with_its_shape(given, tmp_path):
+def test_init_from_takes_a_run_or_a_file_with_its_shape_at_a_quarter_of_the_rate(given, tmp_path):
     train(**given, max_steps=5, out_dir=tmp_path / "base")
     del given["d_model"], given["max_seq_len"]
     for name, source in (("run", tmp_path / "base"), ("file", tmp_path / "base" / "ckpt.pt")):
         result = train(**given, max_steps=1, init_from=source, dropout=0.1, out_dir=tmp_path / name)
         assert result["step"] == 1 and load(tmp_path / name)[0].config.d_model == 32
+        lr = T.recipe(load(source)[0].config, 1, 32, "muon", 32)[1]
+        assert T.load_checkpoint(tmp_path / name / "ckpt.pt")["plan"][1] == lr / 4
     for wrong in (dict(dataset="chars"), dict(d_model=64)):
         with pytest.raises(UserError, match="init_from=.* has another shape or tokenizer"):
             train(**given | wrong, init_from=tmp_path / "base", out_dir=tmp_path / "other")
@@ -796,9 +798,9 @@ def test_three_cells_prepare_train_and_sample_twice_and_in_any_order(tmp_path):
         tmp_path, *cells, *cells, train_cell, prepare_cell, sample_cell,
         "train(); prepare()", "print('input' in globals())", "train(lr=-1)")
     prepared, trained, sampled, there, finished, again, *others, calls, shadowed, wrong = outputs
-    assert "data/python is ready" in prepared and "data/python is there already" in there
+    assert "documents" in prepared and there == prepared.splitlines(True)[-1]
     assert "step 10/10" in trained and "finished: " in finished and len(sampled) > 30
-    assert "finished: " in others[0] and "there already" in others[1]
+    assert "finished: " in others[0] and others[1] == there
     assert sampled == again == others[2] and "finished: " in calls and shadowed == "False\n"
     assert wrong == "error: lr must be a number above 0, not -1"
 
@@ -1277,7 +1279,7 @@ def test_a_folder_says_what_it_read_and_what_it_left_out(tmp_path, capsys):
     assert_has_all_of(documents, *(path.read_text() for path in notes.iterdir()))
     assert "left out" not in told
 
-def test_a_second_copy_of_a_file_is_left_out_and_said(tmp_path, capsys):
+def test_in_a_folder_a_second_copy_and_what_is_not_utf8_are_left_out_and_said(tmp_path, capsys):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "a.txt").write_text(STORY.replace("\r", "") * 30)
@@ -1285,9 +1287,11 @@ def test_a_second_copy_of_a_file_is_left_out_and_said(tmp_path, capsys):
     (folder / "b.md").write_text("other\n" * 99)
     (folder / "link.txt").symlink_to("a.txt")
     os.link(folder / "b.md", folder / "hard.md")
+    (folder / "latin.txt").write_bytes(b"caf\xe9 " * 999)
     documents, _, told = documents_of(tmp_path, capsys, [folder, folder / "a.txt"])
     assert_has_all_of(documents, (folder / "a.txt").read_text(), "other\n" * 99)
-    assert "2 files are read, 3 are left out" in told and "a.txt.gz of " in told
+    assert "2 files are read, 4 are left out" in told and "a.txt.gz of " in told
+    assert f"1 not UTF-8 ({folder / 'latin.txt'})" in told
     begin, end = "It began.\n" * 150_000, "It ended.\n" * 9
     (tmp_path / "old.log").write_text(begin)  # the same first megabyte is no copy
     (tmp_path / "new.log").write_text(begin + end)
@@ -1323,7 +1327,7 @@ def test_each_line_can_be_a_document_and_a_hint_says_so(tmp_path, capsys):
     (tmp_path / "one.txt").write_text("one line and no more than that " * 99)
     assert "would make" not in documents_of(tmp_path, capsys, tmp_path / "one.txt")[2]
     few = documents_of(tmp_path, capsys, path, separator="line", val_fraction=0.3)[2]
-    assert "val is short: a larger --val_fraction" in told and "val is short" not in few
+    assert "val is short: more text or a larger --val_fr" in told and "val is short" not in few
 
 def test_windows_line_ends_become_lf_and_stray_nul_bytes_go_and_both_are_said(tmp_path, capsys):
     path = shared("inputs/crlf.txt")
@@ -1503,8 +1507,11 @@ def test_the_standard_library_is_the_default_and_help_shows_every_setting(home, 
     told = run("prepare.py", "--help", cwd=tmp_path).stdout
     settings = vars(prepare.SETTINGS_PARSER.parse_args([]))
     assert set(re.findall(r"^  --(\w+)", told, re.M)) == set(settings) and len(settings) == 10
-    refused = python("prepare.py", "--data_dir=again", cwd=tmp_path)
-    assert refused.returncode == 2 and re.fullmatch("error: .*--overwrite.*\n", refused.stderr)
+    repeated = run("prepare.py", "--data_dir=again", cwd=tmp_path)  # so that && goes on
+    assert repeated.stdout == result.stdout.splitlines(True)[-1]
+    for other in ("--vocab_size=300", "--tokenizer=char", "--val_fraction=0.1", f"--input={HERE}"):
+        refused = python("prepare.py", "--data_dir=again", "--dataset=python", other, cwd=tmp_path)
+        assert refused.returncode == 2 and re.fullmatch("error: .*--overwrite.*\n", refused.stderr)
 
 def test_a_cell_of_prepare_overwrites_no_names_of_train_or_of_python():
     ours = {name: value for name, value in vars(prepare).items() if not name.startswith("__")}
@@ -1690,6 +1697,7 @@ train --block_size=128                     there is no setting block_size: try -
 gpt --export=out/new out/chars             char tokenizer
 gpt --import=none out/new                  none is not a GPT-2 to import
 sample --temperature=-1                    --temperature
+sample --chat                              --chat needs a question
 sample --prompt=FILE:latin.txt             latin.txt cannot be read as UTF-8 text
 sample out/bytes out/chars --prompt=文     U+6587
 prepare --vocabsize=5                      unrecognized arguments: --vocabsize=5: see --help

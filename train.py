@@ -41,7 +41,7 @@ optimizer = "muon"       # muon (with AdamW for embeddings and biases), or adamw
 tokens_per_param = None  # the length of the run; None: 20, as in Hoffmann et al. 2022, table 3
 flops = None             # or the length by compute, such as 1e15
 minutes = None           # or by the clock: the whole schedule in this time
-max_steps = None         # or in steps: the batch is then SEQUENCES[size], unless set
+max_steps = None         # or in steps, each with the batch of a full-length run, unless set
 lr = None                # peak learning rate; None: see recipe() below
 batch_size = None        # sequences on the device at once (a micro-batch)
 grad_accum_steps = None  # micro-batches in a step; with batch_size it sets the batch
@@ -205,8 +205,7 @@ def recipe(config, n_tokens, full, optimizer, sequences=None):
 def lr_at(step, s):
     """Learning rate of step 0, 1, ...: a line up, then one down to zero (Bergsma et al. 2025)."""
     up = (step + 1) / max(1, s.warmup_steps)
-    down = (s.max_steps - step) / max(1, s.max_steps - s.warmup_steps)
-    return s.lr * min(up, down)
+    return s.lr * min(up, (s.max_steps - step) / max(1, s.max_steps - s.warmup_steps))
 
 def flops_per_token(model):
     """6 per weight except input embeddings (2 forward, 4 backward) plus attention (PaLM, B)."""
@@ -551,8 +550,8 @@ def train(**overrides):
     fixed = full if s.max_steps else None  # the batch, if the recipe does not choose it
     if s.batch_size and s.grad_accum_steps:
         fixed = s.batch_size * s.grad_accum_steps * WORLD_SIZE
-    elif resumed and s.minutes:  # the batch that its first start chose
-        fixed = found.get("same", {}).get("tokens_per_step", full * T) // T
+    elif s.minutes and "same" in found and resumed:  # the batch that its first start chose
+        fixed = found["same"]["tokens_per_step"] // T
     sequences, default_lr = recipe(config, n_tokens, full, s.optimizer, fixed)
     if sequences % WORLD_SIZE:
         raise UserError(f"{WORLD_SIZE} processes do not divide a batch of {sequences} sequences: "
@@ -594,7 +593,8 @@ def train(**overrides):
         s.batch_size = min(s.batch_size, share)
     tokens = same["tokens_per_step"] = share * WORLD_SIZE * T  # the plan may have changed share
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
-    s.lr = s.lr or recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
+    lr = recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
+    s.lr = s.lr or (lr / 4 if s.init_from else lr)  # finetuning wants less
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     min_interval = math.ceil(10 * n_eval / 3 / share)  # 10 eval_steps, hence the 0.1 above
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
