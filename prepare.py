@@ -101,18 +101,12 @@ def find_input(items):
                     files.append(file)
                 else:
                     left_out[kind] += 1
-    for file in dict.fromkeys(files):
-        key = file  # a single file has no copies, and if it cannot be read, that ends all
+    for file in dict.fromkeys(files):  # a copy would be in both train and val
+        key = file  # a single file has no copies
         if len(files) > 1:
-            key = None
-            with contextlib.suppress(PrepareError), reading(file) as raw:
-                digest = hashlib.file_digest(raw, "sha256").digest()
-                raw.seek(0)
-                deque(io.TextIOWrapper(raw, "utf-8"), maxlen=0)  # reads it to its end
-                key = digest
-        if key is None:
-            left_out[f"not UTF-8 ({file})"] += 1
-        elif first.setdefault(key, file) != file:  # a copy would be in both train and val
+            with reading(file) as raw:
+                key = hashlib.file_digest(raw, "sha256").digest()
+        if first.setdefault(key, file) != file:
             left_out[f"copy ({file} of {first[key]})"] += 1
     if left_out:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in left_out.most_common())
@@ -137,7 +131,8 @@ def reading(path):
                 raise PrepareError(f"{path} is no text, or UTF-16: unpack it or save it as UTF-8")
             yield file  # errors of those who read it arrive here too
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as e:
-        raise PrepareError(f"cannot read {path} as UTF-8 text: {getattr(e, 'reason', e)}") from None
+        reason = f"{e.reason}: convert or remove it" if hasattr(e, "reason") else e
+        raise PrepareError(f"cannot read {path} as UTF-8 text: {reason}") from None
 
 def download(url, path):
     """Fetch url to path and return path. If it breaks, the next run resumes it."""
@@ -268,9 +263,9 @@ def count_words(texts):
     """Return how often each word occurs in an iterable of str. If too many are different,
     one that occurs n times is kept with probability n / rarity; a dropped one starts at 0 again."""
     words, chunks, rarity = Counter(), Counter(), 1
-    for text in itertools.chain(texts, [""]):  # "" is the end
-        chunks.update(CHUNK.findall(text))
-        if text and len(chunks) < 200_000:  # not all, because memory is bounded
+    for text in itertools.chain(texts, [None]):  # None: the end
+        chunks.update(CHUNK.findall(text or ""))
+        if text is not None and len(chunks) < 200_000:  # not all, because memory is bounded
             continue
         for chunk, n in chunks.items():
             for word in WORD.findall(chunk):
@@ -457,11 +452,16 @@ def prepare(*flags, **settings):
     s.dataset = s.dataset or re.sub(r"[^\w.()\[\]-]+", " ", name).strip(" .") or "text"
     folder = Path(s.data_dir, s.dataset)
     there = folder / "meta.json"
-    s.made = [s.tokenizer, s.vocab_size, s.val_fraction]
-    meta = json.loads(there.read_bytes()) if there.exists() and not s.overwrite else None
-    if meta and (s.input is not None or meta.get("made") != s.made):  # it may be another text
+    s.made = {name: value for name, value in vars(s).items()
+              if name not in ("dataset", "data_dir", "overwrite")}
+    meta = {}
+    with contextlib.suppress(OSError, ValueError):  # there is none, or a damaged one
+        meta = json.loads(there.read_bytes())
+    ready = s.input is None and meta.get("made") == s.made  # an input's text may have changed
+    if there.exists() and not ready and not s.overwrite:
         raise PrepareError(f"{folder} is there already: add --overwrite or another --dataset")
-    meta = meta or write_dataset(s, folder)
+    if s.overwrite or not ready:
+        meta = write_dataset(s, folder)
     flags = [f"--dataset={s.dataset}"] + [f"--data_dir={s.data_dir}"] * (s.data_dir != "data")
     tell(f"{folder} is ready; next: " + shlex.join(["python", "train.py", *flags]))
     return {"folder": str(folder), "vocab_size": meta["vocab_size"], "splits": meta["splits"]}

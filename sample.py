@@ -113,7 +113,7 @@ def main():
         prompts = [line for line in read_text(flags.prompts).splitlines() if line.strip()]
     elif flags.prompt == "-" or flags.prompt.startswith("FILE:"):
         prompts = [read_text(flags.prompt.removeprefix("FILE:"))]
-    elif flags.chat and not flags.prompt:
+    if flags.chat and not any(map(str.strip, prompts)):
         raise UserError("--chat needs a question: --prompt, --prompts, or --prompt=- to type it")
     device, *_ = choose_device(flags.device)
     models = [(path, *load(path, device)) for path in map(checkpoint_file, flags.runs)]

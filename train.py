@@ -27,7 +27,7 @@ size = "tiny"            # toy, tiny, small or medium
 dataset = "python"       # the folder in data_dir that prepare.py wrote
 data_dir = "data"        # where the datasets are
 out_dir = None           # where the run is kept; None: out/<dataset>-<size>
-init_from = None         # finetuning: the run or checkpoint whose weights to start from
+init_from = None         # finetuning: the run or file whose weights to start from; set a lower lr
 
 d_model = None           # width of the residual stream
 n_heads = None           # attention heads; they divide d_model
@@ -266,8 +266,8 @@ def load_data(s):
         if len(train) + len(val) != sum(split["tokens"] for split in meta["splits"].values()):
             raise ValueError("train.bin or val.bin is not as long as meta.json says")
     except Exception as error:  # a file or any of its fields may be missing or wrong
-        raise UserError(f"no complete dataset in {folder} ({error}): make one: python prepare.py "
-                        f"--dataset={s.dataset}, and for your own text --input=FILE") from None
+        raise UserError(f"no complete dataset in {folder} ({error}): python prepare.py --dataset="
+                        f"{s.dataset} --overwrite makes it, of --input=FILE if given") from None
     if hasattr(mmap, "MADV_RANDOM"):  # no reading ahead: 20 times faster if the file exceeds memory
         train.base.madvise(mmap.MADV_RANDOM)
     return meta, tokenizer, train, val
@@ -445,14 +445,15 @@ class Learner:
         if WORLD_SIZE > 1:
             dist.all_reduce(numbers)  # sums over the processes
         loss, norm, leaving = (numbers / WORLD_SIZE).tolist()  # means; this waits for the GPU
+        half = self.s.dtype == "float16"
         if math.isfinite(norm):
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = lr * group.get("lr_scale", 1)
                 optimizer.step()
-            self.loss_scale *= 2 if self.s.dtype == "float16" and step % 2000 == 1999 else 1
+            self.loss_scale *= 2 if half and step % 2000 == 1999 else 1
         else:  # skip the step: float16 overflowed, or the learning rate is too high
-            self.loss_scale /= 2
+            self.loss_scale /= 2 if half else 1
         return loss, norm, leaving > 0  # somebody is
 
 def rehearse(learner, windows, initial):
@@ -593,8 +594,7 @@ def train(**overrides):
         s.batch_size = min(s.batch_size, share)
     tokens = same["tokens_per_step"] = share * WORLD_SIZE * T  # the plan may have changed share
     s.max_steps = s.max_steps or math.ceil(n_tokens / tokens)
-    lr = recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
-    s.lr = s.lr or (lr / 4 if s.init_from else lr)  # finetuning wants less
+    s.lr = s.lr or recipe(config, n_tokens, full, s.optimizer, tokens // T)[1]
     s.warmup_steps = min(500, s.max_steps // 10) if s.warmup_steps is None else s.warmup_steps
     min_interval = math.ceil(10 * n_eval / 3 / share)  # 10 eval_steps, hence the 0.1 above
     s.eval_interval = s.eval_interval or max(min(250, s.max_steps // 10), min_interval)
