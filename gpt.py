@@ -7,12 +7,14 @@ A GPT from the outside: the name to import, trained models, their curves, and si
     python gpt.py                                   # each size: parameters, recipe, memory, time
     python gpt.py --size=small --vocab_size=32000   # a size of your own
     python gpt.py --size=medium --gpu=T4            # the micro-batch that fits a card
+    python gpt.py --calculator                      # the same in the browser, with sliders
     python gpt.py --plot out/a out/b                # loss.png: losses by tokens, FLOPs, seconds
     python gpt.py --fit out/a out/b ...             # the scaling law of six runs or more
     python gpt.py --export=FOLDER out/a             # a run for Hugging Face's transformers
     python gpt.py --import=gpt2 out/gpt2            # a GPT-2 of theirs as a run: a folder or a name
 """
-import argparse, base64, builtins, glob, itertools, json, os, signal, sys
+import argparse, base64, builtins, glob, itertools, json, math, os, signal, sys, urllib.parse
+import webbrowser
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -262,7 +264,9 @@ def law(N, D, E, A, alpha, B, beta):
     """The loss of N parameters trained on D tokens (Hoffmann et al. 2022, equation 10)."""
     return E + A / N**alpha + B / D**beta
 
-HOFFMANN = 1.69, 406.4, 0.34, 410.7, 0.28  # their fit, by approach 3
+LAWS = {  # E, A, alpha, B, beta: approach 3, and a second fit to the same runs
+    "Hoffmann et al. 2022": (1.69, 406.4, 0.34, 410.7, 0.28),
+    "Besiroglu et al. 2024": (1.8172, 482.01, 0.3478, 2085.43, 0.3658)}
 
 def fit_law(N, D, losses):
     """
@@ -310,11 +314,11 @@ def describe_fit(runs, others=()):
     return "\n".join(lines)
 
 # ---- The sizes on paper --------------------------------------------------------------------------
-MEMORY = {  # GB, by data sheets; the smaller where a card has two sizes
-    "T4": 16, "V100": 16, "L4": 24, "A10": 24, "RTX 3090": 24, "RTX 4090": 24, "A100": 40,
-    "L40S": 48, "H100": 80, "H200": 141}
-RENTED = {  # dense TFLOP/s in half precision, by data sheets, and USD per hour, an assumption
-    "T4": (65, 0.35), "A100": (312, 1.80), "H200": (989, 4.00)}
+CARDS = {  # GB (the smaller, where there are two) and dense TFLOP/s in half precision, by data
+    # sheets; USD per hour, an assumption
+    "T4": (16, 65, 0.35), "L4": (24, 121, 0.70), "RTX 4090": (24, 165, 0.40),
+    "A100": (40, 312, 1.80), "H100": (80, 989, 3.00), "H200": (141, 989, 4.00)}
+LEAST_STEP = 0.02  # seconds of a step on a GPU, however small the model: Python starts the kernels
 
 PARTS = {  # label: what the names of its parameters contain
     "token embeddings": "tok_emb", "position embeddings": "pos_emb", "attention": "attn",
@@ -374,11 +378,12 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, optimizer="muon", card=
     flops, tokens = train.flops_per_token(model), tokens_per_param * n_params
     sequences, lr = train.recipe(config, tokens, train.SEQUENCES[size], optimizer)
     embeddings = train.count(model.tok_emb) + train.count(model.pos_emb)
-    expected = f"{law(n_params, tokens, *HOFFMANN):.2f}" if n_params >= 44e6 else "unknown"
+    loss = law(n_params, tokens, *LAWS["Hoffmann et al. 2022"])
+    expected = f"{loss:.2f}" if n_params >= 44e6 else "unknown"
     micro_batch = min(sequences, max(1, 16_384 // T))  # train.py's, on a GPU below 39 GB
     memory = training_bytes(model, micro_batch, optimizer, half)
     less_memory = training_bytes(model, micro_batch, optimizer, half, grad_checkpoint=True)
-    room = 0.9e9 * MEMORY[card]  # the driver takes the rest
+    room = 0.9e9 * CARDS[card][0]  # the driver takes the rest
     most, most_with_less = (largest_micro_batch(model, sequences, room, optimizer, half, less)
                             for less in (False, True))
     table = {
@@ -402,11 +407,12 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, optimizer="muon", card=
         **{f"  {label}": f"{n / 1e6:,.1f}" for label, n in memory.items()},
         "  all of these": f"{sum(memory.values()) / 1e6:,.1f}",
         "  all with --grad_checkpoint": f"{sum(less_memory.values()) / 1e6:,.1f}",
-        f"largest micro-batch on one {card} ({MEMORY[card]} GB)": f"{most} x {T:,}",
+        f"largest micro-batch on one {card} ({CARDS[card][0]} GB)": f"{most} x {T:,}",
         "  with --grad_checkpoint": f"{most_with_less} x {T:,}",
         f"time and money at {mfu:.0%} of a card's peak in half precision": ""}
-    for name, (teraflops, price) in RENTED.items():
-        hours = flops * tokens / (mfu * teraflops * 1e12) / 3600
+    for name, (_, teraflops, price) in CARDS.items():
+        step = max(flops * sequences * T / (mfu * teraflops * 1e12), LEAST_STEP)  # seconds
+        hours = math.ceil(tokens / (sequences * T)) * step / 3600
         time = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min"
         label = f"  {name}: {teraflops} TFLOP/s, ${price:.2f} an hour"
         table[label] = f"{time}, ${price * hours:,.2f}"
@@ -443,6 +449,7 @@ def parse_flags():
     parser = Parser("python gpt.py", allow_abbrev=False)
     add, whole = parser.add_argument, number(int, 1, 100_000)
     add("runs", nargs="*", metavar="RUN", help="a run's folder, a .pt file, or a log.csv")
+    add("--calculator", action="store_true", help="open assets/calculator.html with these flags")
     add("--plot", action="store_true", help="draw the losses of RUNs")
     add("--save", default="loss.png", help="in this file: .png, .svg or .pdf [loss.png]")
     add("--fit", action="store_true", help="fit a scaling law to RUNs")
@@ -452,7 +459,7 @@ def parse_flags():
     add("--size", choices=train.SIZES, help="this size alone")
     add("--tokens_per_param", type=number(float, 1e-6, 1e6), default=20, help="a run's length [20]")
     add("--optimizer", choices=train.LR_SCALES, default="muon", help="[muon]")
-    add("--gpu", choices=MEMORY, default="T4", help="the card whose memory is to be filled [T4]")
+    add("--gpu", choices=CARDS, default="T4", help="the card whose memory is to be filled [T4]")
     add("--dtype", choices=("half", "float32"), default="half", help="of matrix products [half]")
     add("--vocab_size", type=whole, help="tokens, <|endoftext|> included [4096]")
     add("--max_seq_len", type=whole, help="context, in tokens")
@@ -482,6 +489,15 @@ def run_script(main):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
+def open_calculator(flags, shape):
+    """Open assets/calculator.html in the browser, with the flags in its address."""
+    names = "size", "tokens_per_param", "optimizer", "gpu", "dtype", "mfu"
+    chosen = {name: getattr(flags, name) or "tiny" for name in names} | shape
+    page = Path(__file__).resolve().with_name("assets") / "calculator.html"
+    address = f"{page.as_uri()}#{urllib.parse.urlencode(chosen)}"
+    print(address)  # some systems cut it at the #
+    webbrowser.open(address)
+
 def main():
     flags = parse_flags()
     if flags.plot:
@@ -507,6 +523,8 @@ def main():
         sizes = [flags.size] if flags.size else train.SIZES
         shape = {name: value for name, value in vars(flags).items()
                  if value is not None and hasattr(TINY, name)}
+        if flags.calculator:
+            return open_calculator(flags, shape)
         how = flags.tokens_per_param, flags.mfu, flags.optimizer, flags.gpu, flags.dtype == "half"
         tables = [describe(size, replace(train.SIZES[size], **shape), *how) for size in sizes]
         for label in tables[0]:

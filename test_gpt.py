@@ -1795,3 +1795,44 @@ def test_slow_a_text_of_50_kb_is_memorised_and_best_pt_is_from_before_that(tmp_p
         known += sum(a == b for a, b in zip(new, ids[40:]))
     assert known > 0.9 * 20 * len(passages) > 160
     assert not torch.equal(load(tmp_path / "out/my-toy")[0].tok_emb.weight, model.tok_emb.weight)
+
+# ---- assets/calculator.html -----------------------------------------------------------------------
+CALCULATOR = HERE / "assets" / "calculator.html"
+
+def facts_on_the_page():
+    page = CALCULATOR.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="facts">\n(.*?)</script>', page, re.S)[1])
+
+def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
+    """UPDATE=1 writes them anew. Six runs or more make a fit of our own."""
+    shape = "d_model", "n_heads", "n_layers", "max_seq_len", "vocab_size"
+    facts, runs, bytes_per_token = facts_on_the_page(), [], []
+    for path in sorted(HERE.glob("assets/scaling/iso-*.csv")):
+        first, *_, last = csv.DictReader(path.read_text().splitlines())
+        loss, bpb = float(last["val_loss"]), float(last["bpb"])
+        runs.append([path.stem, int(first["params"]), int(last["tokens"]), int(last["flops"]), loss])
+        bytes_per_token.append(loss / math.log(2) / bpb)
+    derived = {
+        "sizes": {size: {name: getattr(config, name) for name in shape}
+                  | {"sequences": T.SEQUENCES[size]} for size, config in T.SIZES.items()},
+        "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP,
+        "cards": {name: list(card) for name, card in gpt.CARDS.items()},
+        "laws": {"ours": facts["laws"]["ours"]} | {k: list(law) for k, law in gpt.LAWS.items()},
+        "fit": facts["fit"], "runs": [run[:4] + [round(run[4], 4)] for run in runs]}
+    if len(runs) >= 6:
+        N, D, losses = np.array([[run[1], run[2], run[4]] for run in runs], float).T
+        law, error = gpt.fit_law(N, D, losses)
+        derived["laws"]["ours"] = [float(f"{number:.6g}") for number in law]
+        derived["fit"] = {
+            "text": "stories, prose and books", "runs": len(runs), "error": round(float(error), 4),
+            "bytes_per_token": round(float(np.mean(bytes_per_token)), 3),
+            "N": [int(N.min()), int(N.max())], "D": [int(D.min()), int(D.max())]}
+    if os.environ.get("UPDATE"):
+        keys = [f'"{key}": {json.dumps(value)}' for key, value in (facts | derived).items()]
+        text = "{" + ",\n".join(keys) + "}\n"
+        text = re.sub(r"(.{50,92}[\]}],) (?=[\[\"])", r"\1\n  ", text)  # lines of 100 at most
+        page = CALCULATOR.read_text(encoding="utf-8")
+        page = re.sub(r'(?<=id="facts">\n)(.*?)(?=</script>)', lambda _: text, page, flags=re.S)
+        CALCULATOR.write_text(page, encoding="utf-8")
+        facts = facts_on_the_page()
+    assert {key: facts[key] for key in derived} == derived
