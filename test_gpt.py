@@ -1796,43 +1796,115 @@ def test_slow_a_text_of_50_kb_is_memorised_and_best_pt_is_from_before_that(tmp_p
     assert known > 0.9 * 20 * len(passages) > 160
     assert not torch.equal(load(tmp_path / "out/my-toy")[0].tok_emb.weight, model.tok_emb.weight)
 
-# ---- assets/calculator.html -----------------------------------------------------------------------
+# ---- assets/calculator.html ----------------------------------------------------------------------
 CALCULATOR = HERE / "assets" / "calculator.html"
 
-def facts_on_the_page():
-    page = CALCULATOR.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="facts">\n(.*?)</script>', page, re.S)[1])
+def facts_text():
+    return re.search(r'id="facts">(.*?)</script>', CALCULATOR.read_text(encoding="utf-8"), re.S)[1]
 
 def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
-    """UPDATE=1 writes them anew. Six runs or more make a fit of our own."""
-    shape = "d_model", "n_heads", "n_layers", "max_seq_len", "vocab_size"
-    facts, runs, bytes_per_token = facts_on_the_page(), [], []
+    """UPDATE=1 writes them anew. Six logs, assets/scaling/iso-*.csv, or more make our own law."""
+    facts, runs = json.loads(facts_text()), []
     for path in sorted(HERE.glob("assets/scaling/iso-*.csv")):
         first, *_, last = csv.DictReader(path.read_text().splitlines())
-        loss, bpb = float(last["val_loss"]), float(last["bpb"])
-        runs.append([path.stem, int(first["params"]), int(last["tokens"]), int(last["flops"]), loss])
-        bytes_per_token.append(loss / math.log(2) / bpb)
+        numbers = [last[name] for name in ("tokens", "flops", "val_loss", "bpb")]
+        runs.append((path.stem[4:], *map(float, [first["params"], *numbers])))
+    shape = "d_model", "n_heads", "n_layers", "max_seq_len"
     derived = {
+        "usual": {name: getattr(TINY, name) for name in ("vocab_size", "bias", "tie_weights")},
         "sizes": {size: {name: getattr(config, name) for name in shape}
                   | {"sequences": T.SEQUENCES[size]} for size, config in T.SIZES.items()},
-        "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP,
+        "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP, "fit": facts["fit"],
         "cards": {name: list(card) for name, card in gpt.CARDS.items()},
-        "laws": {"ours": facts["laws"]["ours"]} | {k: list(law) for k, law in gpt.LAWS.items()},
-        "fit": facts["fit"], "runs": [run[:4] + [round(run[4], 4)] for run in runs]}
+        "laws": {"this project": facts["laws"]["this project"]}
+                | {name: list(law) for name, law in gpt.LAWS.items()},
+        "runs": [[name, round(N / 1e3), round(D / 1e3), round(C / 1e12, 2), round(loss, 3)]
+                 for name, N, D, C, loss, _ in runs]}
     if len(runs) >= 6:
-        N, D, losses = np.array([[run[1], run[2], run[4]] for run in runs], float).T
+        _, N, D, _, losses, bpb = map(np.array, zip(*runs))
         law, error = gpt.fit_law(N, D, losses)
-        derived["laws"]["ours"] = [float(f"{number:.6g}") for number in law]
-        derived["fit"] = {
-            "text": "stories, prose and books", "runs": len(runs), "error": round(float(error), 4),
-            "bytes_per_token": round(float(np.mean(bytes_per_token)), 3),
-            "N": [int(N.min()), int(N.max())], "D": [int(D.min()), int(D.max())]}
+        derived["laws"]["this project"] = [float(f"{x:.6g}") for x in law]
+        derived["fit"] = {"text": "stories, prose and books", "runs": len(runs),
+                          "error": round(float(error), 4), "N": [min(N), max(N)],
+                          "D": [min(D), max(D)],
+                          "bytes_per_token": round(np.mean(losses / bpb) / math.log(2), 3)}
     if os.environ.get("UPDATE"):
-        keys = [f'"{key}": {json.dumps(value)}' for key, value in (facts | derived).items()]
-        text = "{" + ",\n".join(keys) + "}\n"
-        text = re.sub(r"(.{50,92}[\]}],) (?=[\[\"])", r"\1\n  ", text)  # lines of 100 at most
+        lines = [f'"{key}": {json.dumps(value)}' for key, value in (facts | derived).items()]
+        whole = re.compile(r'"[^"]*"(: )?|\[[^][]*\]')  # names and lists stay on one line
+        text = ",\n".join(textwrap.fill(whole.sub(lambda x: x[0].replace(" ", "\0"), line), 98,
+                                        subsequent_indent="  ", break_on_hyphens=False,
+                                        break_long_words=False) for line in lines)
         page = CALCULATOR.read_text(encoding="utf-8")
-        page = re.sub(r'(?<=id="facts">\n)(.*?)(?=</script>)', lambda _: text, page, flags=re.S)
-        CALCULATOR.write_text(page, encoding="utf-8")
-        facts = facts_on_the_page()
+        CALCULATOR.write_text(page.replace(facts_text(), "\n{" + text.replace("\0", " ") + "}\n"),
+                              encoding="utf-8")
+        facts = json.loads(facts_text())
     assert {key: facts[key] for key in derived} == derived
+
+@pytest.fixture(scope="session")
+def calculator():
+    """open_page(choice, **options): the page in chromium, with the choice in its address."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    chromium = shutil.which("chromium") or pytest.skip("apt-get install chromium")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        def open_page(choice="", **options):
+            page = browser.new_page(**options)
+            page.on("pageerror", lambda error: pytest.fail(str(error)))
+            page.goto(choice if "://" in choice else f"{CALCULATOR.as_uri()}#{choice}")
+            return page
+        yield open_page
+
+READ = """() => Object.fromEntries([...document.querySelectorAll("dd[id], tr, li, .note")].map(x =>
+  [x.id || x.cells?.[0].innerText || x.firstChild.textContent.trim(), [x.innerText, x.innerText
+    .split("\\t"), Number((x.querySelector("[data-value]") || x).dataset.value)]]))"""
+
+def number(text):
+    """12.2 of "12.2 h": a number as the page shows it, in the unit of its exact value."""
+    found, unit = re.match(r"\$?([\d.,]+(?:e-?\d+)?) ?(\w*)", text).groups()
+    return float(found.replace(",", "")) * {
+        "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "GB": 1e9, "min": 1 / 60, "days": 24,
+        "years": 8766}.get(unit, 1)
+
+def choices():
+    """The four sizes as they stand, and twenty random shapes on any machine."""
+    yield from ({"size": size, "gpu": "T4"} for size in T.SIZES)
+    rng = random.Random(1)
+    for _ in range(20):
+        heads = rng.randint(1, 16)
+        yield {
+            "size": rng.choice(list(T.SIZES)), "gpu": rng.choice([*gpt.CARDS, "two CPU cores"]),
+            "d_model": heads * rng.randint(1, 128), "n_heads": heads,
+            "n_layers": rng.randint(1, 40), "max_seq_len": rng.randint(32, 4096),
+            "vocab_size": rng.randint(257, 130_000), "bias": rng.random() < 0.5,
+            "tie_weights": rng.random() < 0.5, "optimizer": rng.choice(list(T.LR_SCALES)),
+            "tokens_per_param": round(10**rng.uniform(-2, 3), 4), "mfu": rng.choice([0.1, 0.55]),
+            "price": rng.choice([0, 1.25]), "dtype": rng.choice(["half", "float32"]),
+            "grad_checkpoint": rng.random() < 0.5}
+
+def on_paper(choice):
+    """What gpt.py and train.py say of a choice: {name on the page: number}."""
+    facts = json.loads(facts_text())
+    machine, cpu = (facts["cards"] | facts["cpu"])[choice["gpu"]], choice["gpu"] in facts["cpu"]
+    c = {"optimizer": "muon", "tokens_per_param": 20, "mfu": 0.4, "price": machine[2],
+         "dtype": "half", "grad_checkpoint": False} | choice
+    shape = {name: value for name, value in choice.items() if hasattr(TINY, name)}
+    with torch.device("meta"):
+        model = GPT(replace(T.SIZES[c["size"]], **shape))
+    N, flops, context = T.count(model), T.flops_per_token(model), model.config.max_seq_len
+    tokens = c["tokens_per_param"] * N
+    sequences, lr = T.recipe(model.config, tokens, T.SEQUENCES[c["size"]], c["optimizer"])
+    steps, peak = math.ceil(tokens / sequences / context), machine[1] * 1e12
+    step = max(flops * sequences * context / c["mfu"] / peak, 0 if cpu else gpt.LEAST_STEP)
+    how = c["optimizer"], c["dtype"] == "half", c["grad_checkpoint"]
+    at_once = 2048 if cpu else 65_536 if machine[0] > 39 else 16_384  # choose_device() says so
+    micro, largest = (gpt.largest_micro_batch(model, n, 0.9e9 * machine[0], *how)
+                      for n in (min(sequences, max(1, at_once // context)), sequences))
+    memory = gpt.training_bytes(model, micro or 1, *how)
+    parts = {label: sum(p.numel() for name, p in model.named_parameters() if key in name)
+             for label, key in gpt.PARTS.items()}
+    laws = {name: gpt.law(N, tokens, *law) for name, law in facts["laws"].items()}
+    return parts | memory | {
+        "params": N, "all_tokens": tokens, "flops": flops * tokens, "hours": steps * step / 3600,
+        "cost": steps * step / 3600 * c["price"], "sequences": sequences, "steps": steps, "lr": lr,
+        "share": flops * sequences * context / step / peak, "memory": sum(memory.values()),
+        "micro": micro, "largest": largest}, laws
