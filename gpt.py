@@ -5,16 +5,15 @@ A GPT from the outside: the name to import, trained models, their curves, and si
     model, tokenizer = load("out/python-tiny")
 
     python gpt.py                                   # each size: parameters, recipe, memory, time
-    python gpt.py --size=small --vocab_size=32000   # a size of your own
-    python gpt.py --size=medium --gpu=T4            # the micro-batch that fits a card
-    python gpt.py --calculator                      # the same in the browser, with sliders
+    python gpt.py --size=medium --vocab_size=32000 --gpu=T4   # a size of your own, on a card
+    python gpt.py --calculator                      # the same with sliders, in the browser
     python gpt.py --plot out/a out/b                # loss.png: losses by tokens, FLOPs, seconds
+    python gpt.py --isoflop out/a out/b ...         # the best size for each budget of FLOPs
     python gpt.py --fit out/a out/b ...             # the scaling law of six runs or more
     python gpt.py --export=FOLDER out/a             # a run for Hugging Face's transformers
     python gpt.py --import=gpt2 out/gpt2            # a GPT-2 of theirs as a run: a folder or a name
 """
-import argparse, base64, builtins, glob, itertools, json, math, os, signal, sys, urllib.parse
-import webbrowser
+import base64, builtins, glob, json, os, signal, sys, webbrowser
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 
 import train
-from prepare import BPE_PATTERN, GPT2_PATTERN  # how text is split into words
+from prepare import BPE_PATTERN, GPT2_PATTERN, PrepareError, Settings as Parser, switch
 from train import GPT, GPTConfig, MEDIUM, SMALL, TINY, TOY, UserError  # noqa: F401 (for import)
 
 # ---- A trained model from its file ---------------------------------------------------------------
@@ -30,7 +29,6 @@ END = "<|endoftext|>"
 
 class Tokenizer:
     """Text to token ids and back. `endoftext` is the id that ends a document, the last one."""
-
     def __init__(self, spec):
         self.spec = spec  # as in meta.json: name, pattern, tokens
         self.encoding = train.load_tokenizer(spec)
@@ -70,10 +68,8 @@ def checkpoint_file(path):
     raise UserError(f"there is no checkpoint in {path}: prepare.py, then train.py, make one")
 
 def load(path, device="cpu"):
-    """
-    (model, tokenizer) of a run's folder or a .pt file: a GPT in eval mode with float32 weights on
-    the device, and its Tokenizer. UserError: the file is missing or damaged; OSError: unreadable.
-    """
+    """(model, tokenizer) of a run's folder or a .pt file: a GPT in eval mode with float32 weights
+    on the device, and a Tokenizer. UserError: it is missing or damaged; OSError: unreadable."""
     path = checkpoint_file(path)
     checkpoint = train.load_checkpoint(path)
     shape = {name: value for name, value in checkpoint["config"].items() if hasattr(TINY, name)}
@@ -89,60 +85,32 @@ def load(path, device="cpu"):
     return model.to(device).eval(), Tokenizer(checkpoint["tokenizer"])
 
 # ---- Hugging Face: a run as their files, and their GPT-2 as a run ------------------------------
-GPT2 = {  # what transformers' config must say of a model like ours
-    "model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
-    "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False}
-
-# GPT-2's files spell a token with one printable character per byte (Radford et al. 2019): the
-# byte's own in Latin-1, where that is visible, otherwise the next one from U+0100 on.
-others = map(chr, range(256, 512))
-ALPHABET = "".join(own if own.isprintable() and own != " " else next(others)
-                   for own in map(chr, range(256)))
-
-SPLIT = {"Regex": BPE_PATTERN.replace(r"|\s++$", "")}  # $ is the end of a line in their engine
-
-def merges_of(texts):
-    """The merges (left, right) of a BPE, from its spelled tokens in the order of their ranks. To
-    find a token's two parts, its bytes are merged by the lower ranks until two pieces are left."""
-    ranks, merges = {text: rank for rank, text in enumerate(texts)}, []
-    for text, rank in ranks.items():
-        parts = list(text)
-        while len(parts) > 2:
-            pairs = [ranks.get(left + right, rank) for left, right in itertools.pairwise(parts)]
-            i = pairs.index(min(pairs))
-            parts[i:i + 2] = [parts[i] + parts[i + 1]]
-        if len(parts) == 2:
-            merges.append(tuple(parts))
-    return merges
+AS_USUAL = (  # what transformers' config may not change if the model is to be like ours
+    "model_type", "activation_function", "layer_norm_epsilon", "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx", "add_cross_attention")
 
 def hugging_face():
     """The package transformers, without its progress bars and warnings."""
-    try:
-        import transformers
-    except ImportError:
-        raise UserError("this needs Hugging Face's package: pip install transformers") from None
+    import transformers
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
 
 def weight_pairs(ours, theirs):
-    """Yield each weight of a GPT beside that of a GPT2LMHeadModel, whose blocks have transposed
-    matrices. Both models list their weights in the same order."""
+    """Yield the weights of a GPT beside a GPT2LMHeadModel's, whose blocks have their transposes."""
     for p, (name, q) in zip(ours.parameters(), theirs.named_parameters(), strict=True):
         yield p.data, q.data.T if ".c_" in name and q.dim() == 2 else q.data
 
 def export(run, folder):
-    """Write a run (its folder or a .pt file) to a new folder, for transformers'
-    AutoModelForCausalLM and AutoTokenizer. UserError: its tokenizer is not a byte-level BPE;
-    OSError: the folder exists."""
+    """Write a run (its folder or a .pt file) to a new folder for transformers' AutoModelForCausalLM
+    and AutoTokenizer. UserError: it has no byte-level BPE; OSError: the folder exists."""
     model, tokenizer = load(run)
     c, spec, end = model.config, tokenizer.spec, tokenizer.endoftext
     if spec["pattern"] not in (BPE_PATTERN, GPT2_PATTERN):
         raise UserError(f"{run} has a {spec['name']} tokenizer and a GPT-2 has a byte-level BPE: "
                         "prepare.py --tokenizer=bpe makes data for a run that can be exported")
     transformers = hugging_face()
-    import tokenizers  # comes with transformers
+    from transformers.convert_slow_tokenizer import TikTokenConverter
 
     theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(
         vocab_size=c.vocab_size, n_positions=c.max_seq_len, n_embd=c.d_model, n_head=c.n_heads,
@@ -153,42 +121,34 @@ def export(run, folder):
     for p, q in weight_pairs(ours, theirs):
         q.copy_(p)
 
-    tokens = map(base64.b64decode, spec["tokens"])
-    texts = [token.decode("latin-1").translate(ALPHABET) for token in tokens]
-    ranks, merges = {text: rank for rank, text in enumerate(texts)}, merges_of(texts)
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE(ranks, merges))
-    words = tokenizers.pre_tokenizers
-    bpe.pre_tokenizer = words.ByteLevel(add_prefix_space=False)
-    if spec["pattern"] == BPE_PATTERN:
-        split = words.Split(tokenizers.Regex(SPLIT["Regex"]), "isolated")
-        byte_level = words.ByteLevel(add_prefix_space=False, use_regex=False)
-        bpe.pre_tokenizer = words.Sequence([split, byte_level])
-    bpe.decoder = tokenizers.decoders.ByteLevel()
-    bpe.add_special_tokens([END])
     Path(folder).mkdir(parents=True)
+    ranks = Path(folder, "tokens.tiktoken")  # the tokens as tiktoken keeps them
+    ranks.write_text("".join(f"{token} {i}\n" for i, token in enumerate(spec["tokens"])))
+    split = spec["pattern"].replace(r"|\s++$", "")  # $ is the end of a line in their engine
+    bpe = TikTokenConverter(str(ranks), split).converted()
+    bpe.add_special_tokens([END])
     theirs.save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=END, eos_token=END, model_max_length=c.max_seq_len,
         clean_up_tokenization_spaces=False).save_pretrained(folder)
 
-def read_tokenizer(tokenizer):
+def read_tokenizer(theirs):
     """(spec, ids) of a tokenizer of transformers: the spec as meta.json has it, and the ids there
     of its tokens and, last, of <|endoftext|>. ValueError: it is not GPT-2's kind of BPE."""
-    found = json.loads(tokenizer.backend_tokenizer.to_str())
-    model, words, pattern = found["model"], found["pre_tokenizer"] or {}, GPT2_PATTERN
-    if words.get("pretokenizers", [{}])[0].get("pattern") == SPLIT:  # as export() writes it
-        words, pattern = words["pretokenizers"][1] | {"use_regex": True}, BPE_PATTERN
-    ids = tokenizer.get_vocab()
-    merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
-    texts = sorted(ALPHABET, key=lambda byte: ids.get(byte, 0)) + ["".join(m) for m in merges]
-    if (model["type"] != "BPE" or found["normalizer"] or words.get("type") != "ByteLevel"
-            or words["add_prefix_space"] or not words.get("use_regex", True)
-            or merges_of(texts) != merges or sorted(ids) != sorted([*texts, END])):
-        raise ValueError(f"its tokenizer is not 256 bytes, one token per merge, and {END}")
-    tokens = [base64.b64encode(bytes(map(ALPHABET.index, text))).decode() for text in texts]
-    name = "gpt2" if len(tokens) == 50_256 else "bpe"  # as prepare.py calls them
-    spec = {"name": name, "pattern": pattern, "tokens": tokens}
-    return spec, [ids[text] for text in [*texts, END]]
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    ids = theirs.get_vocab()
+    end = ids.pop(END, None)
+    texts = sorted(ids, key=ids.get)  # the order in which its training found them
+    tokens = [bytes(byte_of[c] for c in text) for text in texts]
+    spec = {"name": "gpt2" if len(tokens) == 50_256 else "bpe",  # as prepare.py calls them
+            "tokens": [base64.b64encode(token).decode() for token in tokens]}
+    order = [*map(ids.get, texts), end]
+    sample = theirs.decode(range(len(theirs))) + "हिन्दी"  # the patterns differ in Hindi's marks
+    for spec["pattern"] in (GPT2_PATTERN, BPE_PATTERN):
+        if [order[i] for i in Tokenizer(spec).encode(sample)] == theirs.encode(sample):
+            return spec, order
+    raise ValueError(f"its tokenizer is not a byte-level BPE of GPT-2's kind with {END}")
 
 def import_gpt2(source, out_dir):
     """Make a GPT-2 of transformers, a folder or a name on their hub, a new run: best.pt to sample
@@ -197,9 +157,9 @@ def import_gpt2(source, out_dir):
     transformers = hugging_face()
     try:
         given = transformers.AutoConfig.from_pretrained(source)
-        for name, ours in GPT2.items():
-            if getattr(given, name, None) != ours:
-                raise ValueError(f"its {name} is {getattr(given, name, None)}, not {ours}")
+        for name in AS_USUAL:
+            if getattr(given, name, None) != getattr(transformers.GPT2Config(), name):
+                raise ValueError(f"its {name} is {getattr(given, name, None)}")
         spec, ids = read_tokenizer(transformers.AutoTokenizer.from_pretrained(source))
         theirs, report = transformers.GPT2LMHeadModel.from_pretrained(
             source, output_loading_info=True)
@@ -224,111 +184,171 @@ def import_gpt2(source, out_dir):
     Path(out_dir, "meta.json").write_text(json.dumps({"tokenizer": spec}), encoding="utf-8")
     return config
 
-# ---- Curves, and the law that they follow --------------------------------------------------------
+# ---- Curves ------------------------------------------------------------------------------------
 def read_log(run):
-    """(name, columns) of a run's log.csv, or of a .csv file; an empty field is NaN."""
+    """(name, log): a run's log.csv, or a .csv file, as an array of named rows; NaN: no value."""
     is_log = str(run).endswith(".csv")
     path = Path(run) if is_log else Path(checkpoint_file(run)).parent / "log.csv"
     try:
         log = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
-        log = {name: log[name] for name in ("val_loss", "loss", *COSTS)}
         if not np.isfinite(log["val_loss"]).any():
             raise ValueError("it has no val_loss")
     except (ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is not a log of train.py: {reason}") from None
+        raise UserError(f"{path} is not a log of train.py: {str(error).splitlines()[0]}") from None
     return path.resolve().parent.name if path.name == "log.csv" else path.stem, log
-
-COSTS = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds of training"}
 
 def plot(*runs):
     """A matplotlib figure: losses, nats per token, against tokens, training FLOPs and seconds. A
-    run is a folder, a .pt or a .csv file. UserError: no matplotlib, or a damaged log; OSError."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise UserError("this needs matplotlib: pip install matplotlib") from None
+    run is a folder, a .pt or a .csv file. UserError: a log is damaged; OSError."""
+    import matplotlib.pyplot as plt
     figure, axes = plt.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
     plt.close(figure)  # otherwise a notebook shows it twice
     for name, log in map(read_log, runs):
         evals = np.isfinite(log["val_loss"]) & (log["tokens"] > 0)  # a log axis has no place for 0
-        for axis, (cost, label) in zip(axes, COSTS.items(), strict=True):
+        for axis, cost in zip(axes, ("tokens", "flops", "seconds")):
             line, = axis.plot(log[cost][evals], log["val_loss"][evals], "o-", ms=3, label=name)
             axis.plot(log[cost], log["loss"], color=line.get_color(), alpha=0.3)
-            axis.set(xscale="log", xlabel=label)
+            axis.set(xscale="log", xlabel=f"training {cost}")
     axes[0].set_ylabel("loss, nats per token (dots: validation, faint: training)")
     axes[0].legend()
     return figure
 
+# ---- Scaling laws: what loss a size and a number of tokens lead to -------------------------------
 def law(N, D, E, A, alpha, B, beta):
     """The loss of N parameters trained on D tokens (Hoffmann et al. 2022, equation 10)."""
     return E + A / N**alpha + B / D**beta
 
-LAWS = {  # E, A, alpha, B, beta: approach 3, and a second fit to the same runs
+LAWS = {  # E, A, alpha, B, beta; the second is a new fit to the first one's runs
     "Hoffmann et al. 2022": (1.69, 406.4, 0.34, 410.7, 0.28),
     "Besiroglu et al. 2024": (1.8172, 482.01, 0.3478, 2085.43, 0.3658)}
 
-def fit_law(N, D, losses):
-    """
-    ((E, A, alpha, B, beta), error): the law closest to n runs, arrays (n,), and its root mean
-    square error. For each pair of exponents from 0.02 to 1.5 the best E, A and B are linear.
-    """
-    def fit(alpha, beta):
-        terms = np.stack((np.ones(len(N)), N**-alpha, D**-beta), axis=1)      # (n, 3)
-        E, A, B = np.linalg.lstsq(terms, losses, rcond=None)[0]
-        error = np.sqrt(np.mean((law(N, D, E, A, alpha, B, beta) - losses)**2))
-        return error if min(E, A, B) > 0 else np.inf, (E, A, alpha, B, beta)
+def best_size(flops, E, A, alpha, B, beta):
+    """The N with the lowest loss by a law, where 6 N D FLOPs are to be spent (equation 4 there)."""
+    return (alpha * A / (beta * B) * (flops / 6)**beta)**(1 / (alpha + beta))
 
-    exponents = itertools.product(np.arange(0.02, 1.51, 0.02), repeat=2)
-    error, numbers = min(itertools.starmap(fit, exponents))
-    if error == np.inf:
+def results(runs):
+    """Arrays over finished runs, by their size: all parameters, those in the blocks, tokens,
+    training FLOPs, the last val loss, and the name. UserError: a run has not come to its end."""
+    rows = []
+    for name, log in map(read_log, runs):
+        last = log[np.isfinite(log["val_loss"])][-1]
+        if "params" not in log.dtype.names or not last["lr"] < 0.2 * np.nanmax(log["lr"]):
+            raise UserError(f"{name} is not the log of a finished run of this edition")
+        rows.append((log["params"][0], log["blocks"][0], *last[["tokens", "flops", "val_loss"]],
+                     name))
+    return map(np.array, zip(*sorted(rows), strict=True))
+
+def resamples(n):
+    """Weights of n runs, (301, n): equal in the first row, random in the others. How far a fit
+    varies with them says how much hangs on single runs (a Bayesian bootstrap, Rubin 1981)."""
+    weights = np.random.default_rng(0).dirichlet(np.ones(n), 300)
+    return np.vstack([np.full(n, 1 / n), weights])
+
+def interval(values):
+    """Text: the first of the values, and where the middle 90 % of the others lie."""
+    low, high = np.nanpercentile(values[1:], (5, 95))
+    return f"{values[0]:.3g} ({low:.3g} to {high:.3g})"
+
+def aligned(rows):
+    """Text: rows of texts in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+def isoflop(*runs):
+    """(figure, text): at each budget of FLOPs, equal in two digits, the N where a parabola through
+    the losses over log N is lowest (Hoffmann et al. 2022, approach 2), if two sizes lie on either
+    side of it; and the exponents with which that N and its D grow with the budget."""
+    import matplotlib.pyplot as plt
+    N, blocks, D, flops, losses, _ = results(runs)
+    budgets = np.array([float(f"{f:.1e}") for f in flops])
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    plt.close(figure)
+    rows, minima = [["FLOPs", "N, millions", "in the blocks", "D, millions", "D / N", "loss"]], {}
+    for i, budget in enumerate(np.unique(budgets)):
+        at, color = budgets == budget, f"C{i}"
+        x, sizes = np.log(N[at]), np.unique(N[at])
+        axis.plot(N[at], losses[at], "o", color=color, label=f"{budget:.0e} FLOPs")
+        if len(sizes) < 3:
+            continue  # not a parabola
+        parabolas = [np.polyfit(x, losses[at], 2, w=w**0.5) for w in resamples(len(x))]
+        axis.plot(N[at], np.polyval(parabolas[0], x), color=color)
+        a, b, _ = np.transpose(parabolas)
+        best = np.exp(np.where(a > 0, -b / (2 * a), x[-1]))                    # (301,)
+        if not sizes[1] < best[0] < sizes[-2]:
+            rows.append([f"{budget:.0e}", "none: two sizes must lie on either side", *4 * [""]])
+            continue
+        loss = np.polyval(parabolas[0], np.log(best[0]))
+        axis.plot([best[0], *np.percentile(best, (5, 95))], 3 * [loss], "|-", color=color, ms=12)
+        values = [np.interp(best, N[at], numbers[at]) / 1e6 for numbers in (N, blocks, D)]
+        minima[budget] = [*values, values[2] / values[0]]
+        rows.append([f"{budget:.0e}", *map(interval, minima[budget]), f"{loss:.3f}"])
+    axis.set(xscale="log", xlabel="parameters", ylabel="validation loss, nats per token")
+    axis.legend()
+    if len(minima) > 1:
+        logs = np.log([*minima.values()])                                      # (budgets, 4, 301)
+        slopes = np.polyfit(np.log([*minima]), logs.reshape(len(logs), -1), 1)[0]
+        rows.append(["exponent", *map(interval, slopes.reshape(4, -1)), ""])
+    return figure, aligned(rows) + "\n"
+
+def fit_law(N, D, losses, weights=1.0):
+    """(E, A, alpha, B, beta) with the least squares over n runs, arrays (n,), which count by their
+    weights. For each pair of exponents from 0.02 to 1.5 the best E, A and B are linear."""
+    exponents = np.mgrid[0.02:1.51:0.02, 0.02:1.51:0.02].reshape(2, -1, 1)   # of 5,625 pairs
+    alpha, beta = exponents
+    terms = np.broadcast_arrays(1.0, (N / 1e6)**-alpha, (D / 1e6)**-beta)    # 3 of (pairs, n)
+    squares = np.einsum("ipn,jpn->pij", np.multiply(weights, terms), terms)
+    products = np.einsum("ipn,n->pi", terms, weights * losses)
+    EAB = np.linalg.solve(squares, products[..., None])[..., 0]              # (pairs, 3)
+    errors = np.sum(weights * (np.einsum("pi,ipn->pn", EAB, terms) - losses)**2, axis=1)
+    errors[(EAB <= 0).any(axis=1)] = np.inf
+    best = errors.argmin()
+    if errors[best] == np.inf:
         raise UserError("these runs follow no such law: losses must fall with size and with tokens")
-    return numbers, error
+    (E, A, B), (alpha, beta) = EAB[best], exponents[:, best, 0]
+    return E, A * 1e6**alpha, alpha, B * 1e6**beta, beta
 
 def describe_fit(runs, others=()):
-    """Text: the law of the runs' last val losses, and what it predicts; for a run, without it."""
-    names, points, n = [], [], len(runs)
-    for name, log in map(read_log, [*runs, *others]):
-        last = {key: column[np.isfinite(log["val_loss"])][-1] for key, column in log.items()}
-        if not last["tokens"]:
-            raise UserError(f"{name} has only the eval of its initial weights")
-        names.append(name)
-        N, D = last["flops"] / last["tokens"] / 6e6, last["tokens"] / 1e6
-        points.append((N, D, last["val_loss"]))
-    if n < 6:
-        raise UserError(f"--fit takes six runs or more, not {n}: the law has five numbers")
-    N, D, losses = np.array(points).T
-    fit, error = fit_law(N[:n], D[:n], losses[:n])
-    E, A, alpha, B, beta = fit
-    lines = [f"loss = {E:.2f} + {A:.2f} / N^{alpha:.2f} + {B:.2f} / D^{beta:.2f}, off by "
-             f"{error:.3f} nats (root mean square of {n} runs)",
-             "N: millions of training FLOPs a token, over 6; D: millions of tokens", "",
-             f"{'run':24}{'N':>8}{'D':>8}{'loss':>8}{'law':>8}{'off':>8}"]
-    for i, name in enumerate(names):
-        numbers = fit
-        if i < n:
-            numbers, _ = fit_law(*(np.delete(x[:n], i) for x in (N, D, losses)))
-        predicted = law(N[i], D[i], *numbers)
-        lines.append(f"{name:24}{N[i]:8.2f}{D[i]:8.2f}{losses[i]:8.3f}{predicted:8.3f}"
-                     f"{predicted - losses[i]:+8.3f}")
-    return "\n".join(lines)
+    """Text: the law of the runs' last val losses beside the published ones, a prediction to test
+    it by, and by how much it missed other runs."""
+    N, _, D, flops, losses, _ = results(runs)
+    if len(N) < 6 or min(len(set(N)), len(set(D))) < 3:
+        raise UserError("--fit takes six runs or more, of three sizes and three lengths at least")
+    fits = np.transpose([fit_law(N, D, losses, w) for w in resamples(len(N))])        # (5, 301)
+    rows = [["loss = E + A / N^alpha + B / D^beta", f"these {len(N)} runs", *LAWS]]
+    for label, ours, *theirs in zip(("E", "A", "alpha", "B", "beta"), fits, *LAWS.values()):
+        rows.append([label, interval(ours), *map(str, theirs)])
+    most = float(f"{max(flops):.0e}")
+    for C in (most, 5.76e23):  # the second is Chinchilla's
+        ours, *theirs = (C / 6 / best_size(C, *law)**2 for law in (fits, *LAWS.values()))
+        rows.append([f"best D / N at {C:.3g} FLOPs", interval(ours), *(f"{x:.3g}" for x in theirs)])
+    off = np.sqrt(np.mean((law(N, D, *fits[:, 0]) - losses)**2))
+
+    with torch.device("meta"):
+        models = {size: GPT(config) for size, config in train.SIZES.items()}
+    best = best_size(5 * most, *fits[:, 0])
+    size = min(models, key=lambda size: abs(np.log(train.count(models[size]) / best)))
+    N, D = train.count(models[size]), 5 * most / train.flops_per_token(models[size])
+    text = (f"{aligned(rows)}\noff by {off:.3f} nats (root mean square)\n\n"
+            f"Next, five times the compute, on {D / 1e6:.1f}M tokens of the same text:\n"
+            f"python train.py --size={size} --flops={5 * most:.0e}\n"
+            f"expected loss: {interval(law(N, D, *fits))}")
+    for N, _, D, _, loss, name in zip(*results(others)) if others else []:
+        text += f"\n{name}: {loss:.3f}, expected {interval(law(N, D, *fits))}"
+    return text
 
 # ---- The sizes on paper --------------------------------------------------------------------------
-CARDS = {  # GB (the smaller, where there are two) and dense TFLOP/s in half precision, by data
-    # sheets; USD per hour, an assumption
+CARDS = {  # GB, dense TFLOP/s in half precision (by data sheets), USD per hour (an assumption)
     "T4": (16, 65, 0.35), "L4": (24, 121, 0.70), "RTX 4090": (24, 165, 0.40),
     "A100": (40, 312, 1.80), "H100": (80, 989, 3.00), "H200": (141, 989, 4.00)}
-LEAST_STEP = 0.02  # seconds of a step on a GPU, however small the model: Python starts the kernels
+LEAST_STEP = 0.02  # seconds in which Python starts a step's kernels; measured on an H100's host
 
 PARTS = {  # label: what the names of its parameters contain
     "token embeddings": "tok_emb", "position embeddings": "pos_emb", "attention": "attn",
     "MLP": "mlp", "LayerNorms": "ln_", "head": "head"}
 
 def activation_bytes(config, half=True, grad_checkpoint=False):
-    """
-    (kept, peak), bytes per token: what autograd keeps for the backward pass, and the most that
-    activations and their gradients take during it. half: with autocast to bfloat16 or float16.
-    """
+    """(kept, peak), bytes per token: what autograd keeps for the backward pass, and the most that
+    activations and their gradients take in it. half: with autocast to bfloat16 or float16."""
     d, size, logits = config.d_model, 2 if half else 4, 4 * config.vocab_size  # float32 logits
     hidden = size * config.mlp_ratio * d              # the width of the MLP
     layer_norm = 4 * d + 2 * 4 + size * d             # float32 input, mean, 1/std; output
@@ -341,10 +361,8 @@ def activation_bytes(config, half=True, grad_checkpoint=False):
     return blocks + head, blocks + max(in_head, in_block)
 
 def training_bytes(model, sequences, optimizer="muon", half=True, grad_checkpoint=False):
-    """
-    The parts, in bytes, of the most memory that a step takes with this many sequences at once.
-    half and grad_checkpoint: as in activation_bytes. What a GPU's driver takes is not counted.
-    """
+    """The parts, in bytes, of the most memory that a step takes with this many sequences at once,
+    without a GPU's driver. half and grad_checkpoint: as in activation_bytes."""
     c, n_params = model.config, train.count(model)
     matrices = sum(p.numel() for p in model.blocks.parameters() if p.dim() == 2)
     moments, products = 8 * n_params, 0
@@ -361,15 +379,9 @@ def training_bytes(model, sequences, optimizer="muon", half=True, grad_checkpoin
             "the optimizer's moments, float32": moments,
             "activations, or later Muon's products": max(activations, products)}
 
-def largest_micro_batch(model, sequences, n_bytes, *how):
-    """`sequences`, halved until training takes at most n_bytes, as train.py does; 0: none fits."""
-    n = sequences
-    while n and sum(training_bytes(model, n, *how).values()) > n_bytes:
-        n //= 2
-    return n
-
-def describe(size, config, tokens_per_param=20, mfu=0.4, optimizer="muon", card="T4", half=True):
-    """What follows from a size: a dict from labels to texts; headings have empty texts."""
+def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="muon", *how):
+    """What follows from a size: a dict from labels to texts; headings have empty texts. how: half
+    and grad_checkpoint, as in training_bytes."""
     with torch.device("meta"):
         model = GPT(config)
     parts = {label: sum(p.numel() for name, p in model.named_parameters() if key in name)
@@ -378,14 +390,11 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, optimizer="muon", card=
     flops, tokens = train.flops_per_token(model), tokens_per_param * n_params
     sequences, lr = train.recipe(config, tokens, train.SEQUENCES[size], optimizer)
     embeddings = train.count(model.tok_emb) + train.count(model.pos_emb)
-    loss = law(n_params, tokens, *LAWS["Hoffmann et al. 2022"])
-    expected = f"{loss:.2f}" if n_params >= 44e6 else "unknown"
     micro_batch = min(sequences, max(1, 16_384 // T))  # train.py's, on a GPU below 39 GB
-    memory = training_bytes(model, micro_batch, optimizer, half)
-    less_memory = training_bytes(model, micro_batch, optimizer, half, grad_checkpoint=True)
-    room = 0.9e9 * CARDS[card][0]  # the driver takes the rest
-    most, most_with_less = (largest_micro_batch(model, sequences, room, optimizer, half, less)
-                            for less in (False, True))
+    memory = training_bytes(model, micro_batch, optimizer, *how)
+    most, room = sequences, 0.9e9 * CARDS[card][0]  # the driver takes the rest
+    while most and sum(training_bytes(model, most, optimizer, *how).values()) > room:
+        most //= 2  # as train.py does
     table = {
         "": size,
         "layers x width, heads": f"{config.n_layers} x {config.d_model}, {config.n_heads}",
@@ -397,7 +406,6 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, optimizer="muon", card=
         "recipe": "",
         "  training FLOPs a token": f"{flops / 1e6:,.1f} M",
         f"  tokens, {tokens_per_param:g} per parameter": f"{tokens / 1e6:,.1f} M",
-        "  loss to expect, nats per token": expected,
         f"  peak learning rate of {optimizer}": f"{lr:.2e}",
         "  batch: sequences x context": f"{sequences} x {T:,}",
         "  tokens per step": f"{sequences * T:,}",
@@ -406,31 +414,21 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, optimizer="muon", card=
         "memory at this micro-batch, MB": "",
         **{f"  {label}": f"{n / 1e6:,.1f}" for label, n in memory.items()},
         "  all of these": f"{sum(memory.values()) / 1e6:,.1f}",
-        "  all with --grad_checkpoint": f"{sum(less_memory.values()) / 1e6:,.1f}",
         f"largest micro-batch on one {card} ({CARDS[card][0]} GB)": f"{most} x {T:,}",
-        "  with --grad_checkpoint": f"{most_with_less} x {T:,}",
         f"time and money at {mfu:.0%} of a card's peak in half precision": ""}
     for name, (_, teraflops, price) in CARDS.items():
-        step = max(flops * sequences * T / (mfu * teraflops * 1e12), LEAST_STEP)  # seconds
-        hours = math.ceil(tokens / (sequences * T)) * step / 3600
+        seconds = max(flops * sequences * T / (mfu * teraflops * 1e12), LEAST_STEP)  # a step
+        hours = seconds * tokens / (sequences * T) / 3600
         time = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min"
         label = f"  {name}: {teraflops} TFLOP/s, ${price:.2f} an hour"
         table[label] = f"{time}, ${price * hours:,.2f}"
     return table
 
 NOTE = """
-Activations: the most that a backward pass takes, without dropout, not compiled. 1 MB is 1e6 bytes.
-A micro-batch fits if everything takes at most 90% of the card. Prices and the share of the peak are
-assumptions; toy and tiny reach far less. The loss is 1.69 + 406.4 / parameters^0.34 + 410.7 /
-tokens^0.28 (Hoffmann et al. 2022, equation 10), fitted to 44M to 16B parameters on MassiveText; on
-other text or with other tokenizers losses differ. Besiroglu et al. 2024 made another fit."""
+Memory: without dropout, not compiled; it fits if it takes at most 90% of the card. 1 MB is 1e6
+bytes. Prices and the share of the peak are assumptions. Starting a step's kernels takes 20 ms."""
 
 # ---- The command line, and what sample.py shares of it -------------------------------------------
-class Parser(argparse.ArgumentParser):
-    """A parser that answers a mistake with a UserError: one line, without the usage."""
-    def error(self, message):
-        raise UserError(message)
-
 def number(kind, least, most):
     """A parser of a flag's number. argparse makes one line of its ValueError and its name."""
     def parse(text):
@@ -440,40 +438,34 @@ def number(kind, least, most):
     parse.__name__ = f"number from {least:,} to {most:,}:"
     return parse
 
-def true_or_false(text):
-    """A flag's True or False."""
-    return bool(["False", "True"].index(text))
-
 def parse_flags():
     """The command line as a namespace. UserError: there is a mistake in it."""
     parser = Parser("python gpt.py", allow_abbrev=False)
     add, whole = parser.add_argument, number(int, 1, 100_000)
     add("runs", nargs="*", metavar="RUN", help="a run's folder, a .pt file, or a log.csv")
-    add("--calculator", action="store_true", help="open assets/calculator.html with these flags")
     add("--plot", action="store_true", help="draw the losses of RUNs")
     add("--save", default="loss.png", help="in this file: .png, .svg or .pdf [loss.png]")
+    add("--isoflop", action="store_true", help="find the best size for each budget of FLOPs")
     add("--fit", action="store_true", help="fit a scaling law to RUNs")
     add("--predict", metavar="RUN", action="append", default=[], help="a run to try the law on")
     add("--export", metavar="FOLDER", help="write RUN for transformers")
     add("--import", dest="source", metavar="SOURCE", help="make a GPT-2 of transformers a new RUN")
+    add("--calculator", action="store_true", help="open assets/calculator.html with these flags:")
     add("--size", choices=train.SIZES, help="this size alone")
     add("--tokens_per_param", type=number(float, 1e-6, 1e6), default=20, help="a run's length [20]")
     add("--optimizer", choices=train.LR_SCALES, default="muon", help="[muon]")
     add("--gpu", choices=CARDS, default="T4", help="the card whose memory is to be filled [T4]")
     add("--dtype", choices=("half", "float32"), default="half", help="of matrix products [half]")
-    add("--vocab_size", type=whole, help="tokens, <|endoftext|> included [4096]")
-    add("--max_seq_len", type=whole, help="context, in tokens")
-    add("--d_model", type=whole, help="width of the residual stream")
-    add("--n_heads", type=whole, help="attention heads; they divide d_model")
-    add("--n_layers", type=whole, help="transformer blocks")
-    add("--bias", type=true_or_false, help="whether there are biases [True]")
-    add("--tie_weights", type=true_or_false, help="whether head and token embedding are one [True]")
+    add("--grad_checkpoint", **switch, default=False, help="[False]")
+    for name in ("vocab_size", "max_seq_len", "d_model", "n_heads", "n_layers"):
+        add(f"--{name}", type=whole, help="another shape, as in train.py")
+    for name in ("bias", "tie_weights"):
+        add(f"--{name}", **switch, help="[True]")
     add("--mfu", type=number(float, 0.001, 1), default=0.4, help="share of a card's peak [0.4]")
     flags = parser.parse_intermixed_args()
-    many, one = flags.plot + flags.fit, bool(flags.export) + bool(flags.source)
+    many, one = flags.plot + flags.isoflop + flags.fit, bool(flags.export) + bool(flags.source)
     if many + one > 1 or bool(flags.runs) != many + one or len(flags.runs) > 1 and one:
-        parser.error("give --plot or --fit with runs, --export or --import with one run, "
-                     "or neither")
+        parser.error("--plot, --isoflop or --fit go with runs, --export or --import with one")
     return flags
 
 def run_script(main):
@@ -483,29 +475,23 @@ def run_script(main):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         main()
-    except (UserError, OSError) as error:
+    except (UserError, PrepareError, OSError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            error = f"this needs a package: pip install {error.name}"
         if notebook:
             raise UserError(error) from None
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
-def open_calculator(flags, shape):
-    """Open assets/calculator.html in the browser, with the flags in its address."""
-    names = "size", "tokens_per_param", "optimizer", "gpu", "dtype", "mfu"
-    chosen = {name: getattr(flags, name) or "tiny" for name in names} | shape
-    page = Path(__file__).resolve().with_name("assets") / "calculator.html"
-    address = f"{page.as_uri()}#{urllib.parse.urlencode(chosen)}"
-    print(address)  # some systems cut it at the #
-    webbrowser.open(address)
-
 def main():
     flags = parse_flags()
-    if flags.plot:
+    if flags.plot or flags.isoflop:
+        figure, text = (plot(*flags.runs), "") if flags.plot else isoflop(*flags.runs)
         try:
-            plot(*flags.runs).savefig(flags.save)
-        except ValueError as error:  # also a format that matplotlib does not know
+            figure.savefig(flags.save)
+        except ValueError as error:  # a format that matplotlib does not know
             raise UserError(error) from None
-        print(f"{flags.save} is drawn")
+        print(f"{text}{flags.save} is drawn")
     elif flags.fit:
         print(describe_fit(flags.runs, flags.predict))
     elif flags.export:
@@ -519,13 +505,19 @@ def main():
               f'python prepare.py --input=my.txt --dataset="{name}" --tokenizer="{run}"\n'
               f'python train.py --dataset="{name}" --init_from="{run}" --max_steps=50 '
               f"--lr={0.4 / config.d_model:.1e}")
+    elif flags.calculator:
+        page = Path(__file__).resolve().with_name("assets") / "calculator.html"
+        chosen = [f"{name}={value}" for name, value in vars(flags).items() if value is not None
+                  and name in (*train.SETTINGS, "vocab_size", "gpu", "mfu")]
+        address = f"{page.as_uri()}#{'&'.join(chosen)}".replace(" ", "+")
+        print(f"opening {address}")  # to paste, where a system cuts it at the #
+        webbrowser.open(address)
     else:
         sizes = [flags.size] if flags.size else train.SIZES
         shape = {name: value for name, value in vars(flags).items()
                  if value is not None and hasattr(TINY, name)}
-        if flags.calculator:
-            return open_calculator(flags, shape)
-        how = flags.tokens_per_param, flags.mfu, flags.optimizer, flags.gpu, flags.dtype == "half"
+        how = (flags.tokens_per_param, flags.mfu, flags.gpu, flags.optimizer,
+               flags.dtype == "half", flags.grad_checkpoint)
         tables = [describe(size, replace(train.SIZES[size], **shape), *how) for size in sizes]
         for label in tables[0]:
             texts = [table[label] for table in tables]

@@ -955,10 +955,10 @@ def test_an_exported_run_is_the_same_in_transformers(tmp_path, transformers, n_t
     gpt.import_gpt2(tmp_path / "export", tmp_path / "back")
     assert load(tmp_path / "back")[1].spec["pattern"] == load(path)[1].spec["pattern"]
 
-def gpt2_folder(transformers, folder, end_first=False, **config):
+def gpt2_folder(transformers, folder, end_first=False, words=(), **config):
     """A random GPT-2 of transformers, and a tokenizer by tokenizers: the text's 500 tokens."""
     import tokenizers
-    bpe = tokenizers.ByteLevelBPETokenizer()
+    bpe = tokenizers.ByteLevelBPETokenizer(**dict(words))
     bpe.train_from_iterator(TEXTS, vocab_size=500, special_tokens=[EOT] if end_first else [])
     bpe.add_special_tokens([EOT])
     transformers.PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer).save_pretrained(folder)
@@ -975,18 +975,31 @@ def gpt2_folder(transformers, folder, end_first=False, **config):
     {}, {"end_first": True, "tie_word_embeddings": False, "n_inner": 64}, {"vocab_size": 512}],
     ids=["last", "first", "rows"])
 def test_an_imported_gpt2_is_the_same_here(transformers, tmp_path, how):
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
     theirs, bpe = gpt2_folder(transformers, tmp_path / "theirs", **how)
     config = gpt.import_gpt2(tmp_path / "theirs", tmp_path / "run")
     ours, tokenizer = load(tmp_path / "run")
     assert ours.config == config and tokenizer.endoftext == config.vocab_size - 1
+    alphabet = bytes_to_unicode()
     tokens = map(tokenizer.token_bytes, range(tokenizer.endoftext))
-    texts = [token.decode("latin-1").translate(gpt.ALPHABET) for token in tokens]
+    texts = ["".join(alphabet[byte] for byte in token) for token in tokens]
     their_ids = torch.tensor([bpe.token_to_id(text) for text in [*texts, EOT]])
     for text in TEXTS:
         assert their_ids[tokenizer.encode(text)].tolist() == bpe.encode(text).ids
     ids = torch.randint(config.vocab_size, (3, 64))
     a, b = ours(ids), theirs(their_ids[ids]).logits[..., their_ids]
     assert (a - b).abs().max() < 1e-5 * max(1, b.abs().max())
+
+@pytest.mark.parametrize("config, words, says", [
+    ({"activation_function": "relu"}, {}, "activation_function is relu"),
+    ({}, {"add_prefix_space": True}, "tokenizer"), ({}, {"lowercase": True}, "tokenizer"),
+    ({"scale_attn_by_inverse_layer_idx": True}, {}, "scale_attn_by_inverse_layer_idx")])
+def test_a_model_that_would_not_be_the_same_here_is_not_imported(transformers, tmp_path, config,
+                                                                 words, says):
+    gpt2_folder(transformers, tmp_path / "theirs", words=words, **config)
+    with pytest.raises(UserError, match=f"is not a GPT-2 to import: its {says}"):
+        gpt.import_gpt2(tmp_path / "theirs", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 def test_an_imported_gpt2_is_sampled_finetuned_and_exported_again(transformers, tmp_path,
                                                                   monkeypatch):
@@ -1017,7 +1030,7 @@ def test_the_losses_of_runs_are_drawn_against_tokens_flops_and_seconds(runs, tmp
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     figure = gpt.plot(runs / "out" / "bytes", runs / "out" / "chars")
     assert [axis.get_xlabel() for axis in figure.axes] == [
-        "training tokens", "training FLOPs", "seconds of training"]
+        "training tokens", "training flops", "training seconds"]
     log, flops = rows(runs / "out" / "bytes"), T.flops_per_token(load(runs / "out" / "bytes")[0])
     evals = [row for row in log if row["val_loss"] and int(row["step"])]  # a log axis has no 0
     for axis, factor in zip(figure.axes, (1, flops)):
@@ -1025,6 +1038,56 @@ def test_the_losses_of_runs_are_drawn_against_tokens_flops_and_seconds(runs, tmp
         assert val.get_xdata().tolist() == [factor * float(row["tokens"]) for row in evals]
         assert val.get_ydata().tolist() == [float(row["val_loss"]) for row in evals]
         assert len(loss.get_xdata()) == len(log) > len(evals)
+
+# ---- gpt.py: scaling laws ----------------------------------------------------------------------
+LAW = 1.7, 40.0, 0.35, 150.0, 0.37  # E, A, alpha, B, beta
+
+def log_by_law(path, N, flops, off=0.0):
+    """The log of a finished run of N parameters whose loss is what a law says, or a bit off."""
+    D = flops / 6 / N
+    path.write_text("step,tokens,loss,val_loss,lr,flops,params,blocks\n"
+                    f"0,0,,9,,0,{N},{N / 4}\n1,{D / 9},9,,0.01,{flops / 9},,\n"
+                    f"9,{D},,{gpt.law(N, D, *LAW) + off},0.001,{flops},,\n")
+    return path
+
+def test_isoflop_and_fit_find_the_law_that_runs_follow(tmp_path, call):
+    pytest.importorskip("matplotlib")
+    best = {flops: gpt.best_size(flops, *LAW) for flops in (1e13, 1e14, 1e15)}
+    logs = [log_by_law(tmp_path / f"{flops}-{size}.csv", size * best[flops], flops)
+            for flops in best for size in (0.3, 0.6, 1.2, 2.4, 4.8)]
+    told = call(gpt, "--isoflop", *logs, f"--save={tmp_path / 'iso.png'}").out
+    assert (tmp_path / "iso.png").read_bytes().startswith(b"\x89PNG")
+    table = [[float(number) for number in re.findall(r"-?[\d.]+(?:e.\d+)?", line)]
+             for line in told.splitlines()[1:5]]
+    for flops, N, low, high, *_ in table[:3]:
+        assert N * 1e6 == pytest.approx(best[flops], rel=0.03)
+        assert low <= N <= high < 1.1 * low
+    slopes = table[3]  # of N, its interval, of N in the blocks, its interval, of D
+    assert slopes[0] == pytest.approx(0.37 / 0.72, abs=0.01) == slopes[3]
+    assert slopes[6] == pytest.approx(0.35 / 0.72, abs=0.01)
+
+    nxt = log_by_law(tmp_path / "next.csv", 5e6, 5e15, off=0.5)
+    told = call(gpt, "--fit", *logs, f"--predict={nxt}").out.splitlines()
+    found = {line.split()[0]: float(line.split()[1]) for line in told[1:6]}
+    for name, number, within in zip(found, LAW, (0.1, 10, 0.03, 60, 0.03), strict=True):
+        assert found[name] == pytest.approx(number, abs=within)
+    assert told[-4].startswith("Next, five times the compute")
+    assert told[-3].startswith("python train.py --size=") and told[-3].endswith(" --flops=5e+15")
+    loss, expected = (float(number) for number in re.findall(r"\d\.\d+", told[-1])[:2])
+    assert loss - expected == pytest.approx(0.5, abs=0.01) and told[-1].startswith("next: ")
+
+def test_a_minimum_needs_two_sizes_on_either_side_and_finished_runs(tmp_path):
+    pytest.importorskip("matplotlib")
+    best = gpt.best_size(1e14, *LAW)
+    logs = [log_by_law(tmp_path / f"{size}.csv", size * best, 1e14)
+            for size in (0.6, 1.2, 2.4, 4.8)]
+    assert "none: two sizes must lie on either side" in gpt.isoflop(*logs)[1]
+    logs.append(log_by_law(tmp_path / "small.csv", 0.3 * best, 1e14))
+    assert "none" not in gpt.isoflop(*logs)[1]
+    logs[0].write_text(logs[0].read_text().replace(",0.001,", ",0.009,"))  # its rate is still high
+    for function in (lambda: gpt.isoflop(*logs), lambda: gpt.describe_fit(logs)):
+        with pytest.raises(UserError, match="0.6 is not the log of a finished run"):
+            function()
 
 # ---- sample.py ---------------------------------------------------------------------------------
 def test_the_newest_run_writes_a_document_from_any_folder(runs, tmp_path, call):
@@ -1769,13 +1832,6 @@ def test_each_row_of_scaling_md_that_names_a_log_has_its_last_loss_and_length():
         assert f"{int(ends[name]['tokens']) / 1e6:.2f}" == tokens, name
         assert seconds in ("", f"{float(ends[name]['seconds']):.0f}"), name
     assert len(found) >= 48 and len(lengths) >= 10
-
-def test_the_fit_on_scaling_md_is_what_gpt_py_makes_of_the_logs_in_assets():
-    logs = sorted(HERE.glob("assets/scaling/fit-*.csv"))
-    predicted = [HERE / "assets" / "scaling" / f"{name}.csv" for name in
-                 "tiny-128-muon tiny-256 tiny-512 small-256 toy-2329".split()]
-    page = (HERE / "scaling.md").read_text(encoding="utf-8")
-    assert len(logs) >= 12 and gpt.describe_fit(logs, predicted) in page
 
 @slow
 def test_slow_a_text_of_50_kb_is_memorised_and_best_pt_is_from_before_that(tmp_path):

@@ -21,8 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gpt, train
 from peers import nanogpt_model
 
-PEAKS = {card: tflops for card, (tflops, _) in gpt.RENTED.items()} | {  # by data sheets
-    "V100": 125, "L4": 121, "RTX 4090": 165, "H100": 989}
+PEAKS = {card: teraflops for card, (_, teraflops, _) in gpt.CARDS.items()}  # by data sheets
 STEPS = {"toy": 200, "tiny": 200, "small": 60, "medium": 6}  # in a round
 
 
