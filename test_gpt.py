@@ -1870,20 +1870,19 @@ def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
         "usual": {name: getattr(TINY, name) for name in ("vocab_size", "bias", "tie_weights")},
         "sizes": {size: {name: getattr(config, name) for name in shape}
                   | {"sequences": T.SEQUENCES[size]} for size, config in T.SIZES.items()},
-        "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP, "fit": facts["fit"],
-        "cards": {name: list(card) for name, card in gpt.CARDS.items()},
-        "laws": {"this project": facts["laws"]["this project"]}
-                | {name: list(law) for name, law in gpt.LAWS.items()},
+        "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP, "cards": gpt.CARDS,
+        "laws": {"this project": facts["laws"]["this project"]} | gpt.LAWS, "fit": facts["fit"],
         "runs": [[name, round(N / 1e3), round(D / 1e3), round(C / 1e12, 2), round(loss, 3)]
                  for name, N, D, C, loss, _ in runs]}
     if len(runs) >= 6:
         _, N, D, _, losses, bpb = map(np.array, zip(*runs))
-        law, error = gpt.fit_law(N, D, losses)
-        derived["laws"]["this project"] = [float(f"{x:.6g}") for x in law]
-        derived["fit"] = {"text": "stories, prose and books", "runs": len(runs),
-                          "error": round(float(error), 4), "N": [min(N), max(N)],
-                          "D": [min(D), max(D)],
-                          "bytes_per_token": round(np.mean(losses / bpb) / math.log(2), 3)}
+        law = derived["laws"]["this project"] = [float(f"{x:.5g}") for x in gpt.fit_law(N, D, losses)]
+        error = np.sqrt(np.mean((gpt.law(N, D, *law) - losses)**2))
+        derived["fit"] = {
+            "text": "stories, prose and books", "runs": len(runs), "error": round(error, 4),
+            "bytes_per_token": round(np.mean(losses / bpb) / math.log(2), 3),
+            "N": [min(N), max(N)], "D": [min(D), max(D)]}
+    derived = json.loads(json.dumps(derived))
     if os.environ.get("UPDATE"):
         lines = [f'"{key}": {json.dumps(value)}' for key, value in (facts | derived).items()]
         whole = re.compile(r'"[^"]*"(: )?|\[[^][]*\]')  # names and lists stay on one line
@@ -1898,69 +1897,123 @@ def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
 
 @pytest.fixture(scope="session")
 def calculator():
-    """open_page(choice, **options): the page in chromium, with the choice in its address."""
+    """calculator(choice, **options): the page in chromium, with a choice in its address."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     chromium = shutil.which("chromium") or pytest.skip("apt-get install chromium")
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         def open_page(choice="", **options):
             page = browser.new_page(**options)
-            page.on("pageerror", lambda error: pytest.fail(str(error)))
             page.goto(choice if "://" in choice else f"{CALCULATOR.as_uri()}#{choice}")
             return page
         yield open_page
 
-READ = """() => Object.fromEntries([...document.querySelectorAll("dd[id], tr, li, .note")].map(x =>
-  [x.id || x.cells?.[0].innerText || x.firstChild.textContent.trim(), [x.innerText, x.innerText
-    .split("\\t"), Number((x.querySelector("[data-value]") || x).dataset.value)]]))"""
+def exact(page):
+    """{name or label: exact number} of all that has one, once the page shows the choice."""
+    return page.evaluate("""() => Object.fromEntries([...document.querySelectorAll("[data-value]")]
+        .map(x => [x.id || x.parentNode.firstChild.textContent.trim(), Number(x.dataset.value)]))""")
 
-def number(text):
-    """12.2 of "12.2 h": a number as the page shows it, in the unit of its exact value."""
-    found, unit = re.match(r"\$?([\d.,]+(?:e-?\d+)?) ?(\w*)", text).groups()
-    return float(found.replace(",", "")) * {
-        "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "GB": 1e9, "min": 1 / 60, "days": 24,
-        "years": 8766}.get(unit, 1)
+def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(calculator):
+    page, rng, facts = calculator(), random.Random(1), json.loads(facts_text())
+    for i, size in enumerate([*T.SIZES, *rng.choices([*T.SIZES], k=20)]):
+        heads, c = rng.randint(1, 16), {"gpu": "T4"}
+        shape = {"d_model": heads * rng.randint(1, 128), "n_heads": heads,
+                 "n_layers": rng.randint(1, 40), "max_seq_len": rng.randint(32, 4096),
+                 "vocab_size": rng.randint(257, 130_000), "bias": rng.random() < 0.5,
+                 "tie_weights": rng.random() < 0.5} if i > 3 else {}
+        if i > 3:
+            c = {"gpu": rng.choice([*gpt.CARDS, *facts["cpu"]]), "dtype": rng.choice(["half", "float32"]),
+                 "optimizer": rng.choice([*T.LR_SCALES]), "mfu": rng.choice([0.1, 0.8]),
+                 "tokens_per_param": round(10**rng.uniform(-2, 3), 4), "price": 1.25,
+                 "grad_checkpoint": rng.random() < 0.5}
+        address = "&".join(f"{k}={v}" for k, v in ({"size": size} | shape | c).items())
+        page.evaluate("hash => { location.hash = hash; readAddress(); }", address)
 
-def choices():
-    """The four sizes as they stand, and twenty random shapes on any machine."""
-    yield from ({"size": size, "gpu": "T4"} for size in T.SIZES)
-    rng = random.Random(1)
-    for _ in range(20):
-        heads = rng.randint(1, 16)
-        yield {
-            "size": rng.choice(list(T.SIZES)), "gpu": rng.choice([*gpt.CARDS, "two CPU cores"]),
-            "d_model": heads * rng.randint(1, 128), "n_heads": heads,
-            "n_layers": rng.randint(1, 40), "max_seq_len": rng.randint(32, 4096),
-            "vocab_size": rng.randint(257, 130_000), "bias": rng.random() < 0.5,
-            "tie_weights": rng.random() < 0.5, "optimizer": rng.choice(list(T.LR_SCALES)),
-            "tokens_per_param": round(10**rng.uniform(-2, 3), 4), "mfu": rng.choice([0.1, 0.55]),
-            "price": rng.choice([0, 1.25]), "dtype": rng.choice(["half", "float32"]),
-            "grad_checkpoint": rng.random() < 0.5}
+        c = {"dtype": "half", "optimizer": "muon", "mfu": 0.4, "tokens_per_param": 20, "price": 0.35,
+             "grad_checkpoint": False} | c
+        memory, teraflops, _ = (facts["cards"] | facts["cpu"])[c["gpu"]]
+        with torch.device("meta"):
+            model = GPT(replace(T.SIZES[size], **shape))
+        N, context = T.count(model), model.config.max_seq_len
+        tokens = c["tokens_per_param"] * N
+        batch, lr = T.recipe(model.config, tokens, T.SEQUENCES[size], c["optimizer"])
+        flops, cpu = T.flops_per_token(model) * batch * context, c["gpu"] in facts["cpu"]
+        step = max(flops / (c["mfu"] * teraflops * 1e12), 0 if cpu else gpt.LEAST_STEP)
+        hours = step * tokens / (batch * context) / 3600
+        how = c["optimizer"], c["dtype"] == "half", c["grad_checkpoint"]
+        def fitting(n):  # halved until it fits, as train.py does
+            fits = not n or sum(gpt.training_bytes(model, n, *how).values()) <= 0.9e9 * memory
+            return n if fits else fitting(n // 2)
+        at_once = 2048 if cpu else 65_536 if memory > 39 else 16_384  # choose_device()
+        micro = fitting(min(batch, max(1, at_once // context)))
+        parts = gpt.training_bytes(model, micro or 1, *how)
+        expected = parts | {
+            label: sum(p.numel() for name, p in model.named_parameters() if key in name)
+            for label, key in gpt.PARTS.items()} | {
+            name: gpt.law(N, tokens, *law) for name, law in facts["laws"].items()} | {
+            "params": N, "all_tokens": tokens, "flops": T.flops_per_token(model) * tokens,
+            "hours": hours, "cost": hours * c["price"], "sequences": batch, "lr": lr,
+            "steps": math.ceil(tokens / (batch * context)), "micro": micro,
+            "share": flops / step / (teraflops * 1e12), "memory": sum(parts.values()),
+            "largest": fitting(batch)}
+        assert exact(page) == pytest.approx(expected, rel=1e-9), address
 
-def on_paper(choice):
-    """What gpt.py and train.py say of a choice: {name on the page: number}."""
-    facts = json.loads(facts_text())
-    machine, cpu = (facts["cards"] | facts["cpu"])[choice["gpu"]], choice["gpu"] in facts["cpu"]
-    c = {"optimizer": "muon", "tokens_per_param": 20, "mfu": 0.4, "price": machine[2],
-         "dtype": "half", "grad_checkpoint": False} | choice
-    shape = {name: value for name, value in choice.items() if hasattr(TINY, name)}
-    with torch.device("meta"):
-        model = GPT(replace(T.SIZES[c["size"]], **shape))
-    N, flops, context = T.count(model), T.flops_per_token(model), model.config.max_seq_len
-    tokens = c["tokens_per_param"] * N
-    sequences, lr = T.recipe(model.config, tokens, T.SEQUENCES[c["size"]], c["optimizer"])
-    steps, peak = math.ceil(tokens / sequences / context), machine[1] * 1e12
-    step = max(flops * sequences * context / c["mfu"] / peak, 0 if cpu else gpt.LEAST_STEP)
-    how = c["optimizer"], c["dtype"] == "half", c["grad_checkpoint"]
-    at_once = 2048 if cpu else 65_536 if machine[0] > 39 else 16_384  # choose_device() says so
-    micro, largest = (gpt.largest_micro_batch(model, n, 0.9e9 * machine[0], *how)
-                      for n in (min(sequences, max(1, at_once // context)), sequences))
-    memory = gpt.training_bytes(model, micro or 1, *how)
-    parts = {label: sum(p.numel() for name, p in model.named_parameters() if key in name)
-             for label, key in gpt.PARTS.items()}
-    laws = {name: gpt.law(N, tokens, *law) for name, law in facts["laws"].items()}
-    return parts | memory | {
-        "params": N, "all_tokens": tokens, "flops": flops * tokens, "hours": steps * step / 3600,
-        "cost": steps * step / 3600 * c["price"], "sequences": sequences, "steps": steps, "lr": lr,
-        "share": flops * sequences * context / step / peak, "memory": sum(memory.values()),
-        "micro": micro, "largest": largest}, laws
+        if i < 4:  # as it is shown
+            shown = {label.strip(): text for label, text in gpt.describe(size, T.SIZES[size]).items()}
+            numbers = page.locator("#numbers").inner_text()
+            time, cost = shown["T4: 65 TFLOP/s, $0.35 an hour"].split(", ")
+            for text in (time, cost, shown["total"], shown["steps"], shown["tokens per step"],
+                         f"{lr:.2e}".replace("e-0", "e-"), shown["batch: sequences x context"]):
+                assert text in numbers, (size, text)
+
+def test_the_calculator_is_moved_by_keyboard_and_a_link_brings_the_choice_back(
+        calculator, monkeypatch, capsys):
+    page = calculator()
+    page.locator("[data-of=d_model]").press("ArrowRight")
+    page.locator("[data-of=tokens_per_param]").press("Home")
+    page.locator("#n_layers").fill("7")
+    page.keyboard.press("Tab")
+    page.locator("#grad_checkpoint").press(" ")
+    page.locator("#gpu").select_option("L4")
+    values = "() => ['d_model', 'n_heads', 'n_layers', 'tokens_per_param', 'gpu', 'price'].map(" \
+             "id => document.getElementById(id).value)"
+    assert page.evaluate(values) == ["256", "8", "7", "0.1", "L4", "0.7"]
+    again = calculator(page.url)
+    assert again.evaluate(values) == page.evaluate(values) and exact(again) == exact(page)
+    assert again.inner_text("#command") == page.inner_text("#command") == (
+        "python train.py --size=tiny --tokens_per_param=0.1 --d_model=256 --n_heads=8 --n_layers=7 "
+        "--grad_checkpoint=True")
+    page.locator("#curve circle").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert "iso-" + json.loads(facts_text())["runs"][1][0] in page.inner_text("#named")
+    page.locator("#curve circle").last.hover()
+    assert "iso-" + json.loads(facts_text())["runs"][-1][0] in page.inner_text("#named")
+
+    opened = []
+    monkeypatch.setattr(gpt.webbrowser, "open", opened.append)
+    monkeypatch.setattr(sys, "argv", ["gpt.py", "--calculator", "--size=small", "--n_layers=3",
+                                      "--tokens_per_param=5", "--gpu=RTX 4090", "--bias=False"])
+    gpt.main()
+    assert opened[0] in capsys.readouterr().out
+    assert calculator(opened[0]).inner_text("#command") == (
+        "python train.py --size=small --tokens_per_param=5 --n_layers=3 --bias=False")
+
+@pytest.mark.parametrize("width, theme", [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
+def test_the_calculator_fits_a_phone_and_names_its_controls(calculator, tmp_path, width, theme):
+    page = calculator("size=GPT-3", viewport={"width": width, "height": 900}, color_scheme=theme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("""() => [...document.querySelectorAll("input, select")].every(x =>
+        x.labels.length || x.getAttribute("aria-label"))""")
+    assert len(page.screenshot(path=tmp_path / "page.png", full_page=True)) > 50_000
+
+def test_the_calculators_command_starts_the_run_that_it_shows(calculator, home, tmp_path):
+    page = calculator("size=toy&d_model=64&n_layers=1&max_seq_len=64&tokens_per_param=0.03"
+                      "&optimizer=adamw&bias=false&gpu=two+CPU+cores")
+    python_, script, *given = shlex.split(page.inner_text("#command"))
+    told = run(script, *given, f"--data_dir={home / 'data'}", "--eval_tokens=2048", cwd=tmp_path).stdout
+    n = exact(page)
+    warm_up = re.search(r"after (\d+) steps", page.inner_text("#numbers"))[1]
+    for text in (f"{n['params']:,} parameters", f"length     {n['steps'] * n['sequences'] * 64:,} tokens",
+                 f"{n['sequences']} sequences x 64", f"steps      {n['steps']:,},",
+                 f"micro-batch {n['micro']}", f"adamw, lr {n['lr']:.2e} after {warm_up} steps"):
+        assert text in told, text
