@@ -1911,7 +1911,7 @@ def calculator():
 def exact(page):
     """{name or label: exact number} of all that has one, once the page shows the choice."""
     return page.evaluate("""() => Object.fromEntries([...document.querySelectorAll("[data-value]")]
-        .map(x => [x.id || x.parentNode.firstChild.textContent.trim(), Number(x.dataset.value)]))""")
+        .map(x => [x.id || x.closest("tr, li").firstChild.textContent.trim(), Number(x.dataset.value)]))""")
 
 def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(calculator):
     page, rng, facts = calculator(), random.Random(1), json.loads(facts_text())
