@@ -1863,41 +1863,37 @@ def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
     facts, runs = json.loads(facts_text()), []
     for path in sorted(HERE.glob("assets/scaling/iso-*.csv")):
         first, *_, last = csv.DictReader(path.read_text().splitlines())
-        numbers = [last[name] for name in ("tokens", "flops", "val_loss", "bpb")]
-        runs.append((path.stem[4:], *map(float, [first["params"], *numbers])))
-    shape = "d_model", "n_heads", "n_layers", "max_seq_len"
+        columns = first["params"], *(last[name] for name in ("tokens", "flops", "val_loss", "bpb"))
+        runs.append((path.stem[4:], *map(float, columns)))
     derived = {
         "usual": {name: getattr(TINY, name) for name in ("vocab_size", "bias", "tie_weights")},
-        "sizes": {size: {name: getattr(config, name) for name in shape}
-                  | {"sequences": T.SEQUENCES[size]} for size, config in T.SIZES.items()},
+        "sizes": {size: {name: getattr(c, name) for name in "d_model n_heads n_layers max_seq_len".split()}
+                  | {"sequences": T.SEQUENCES[size]} for size, c in T.SIZES.items()},
         "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP, "cards": gpt.CARDS,
         "laws": {"this project": facts["laws"]["this project"]} | gpt.LAWS, "fit": facts["fit"],
-        "runs": [[name, round(N / 1e3), round(D / 1e3), round(C / 1e12, 2), round(loss, 3)]
+        "runs": [(name, round(N / 1e3), round(D / 1e3), round(C / 1e12, 2), round(loss, 3))
                  for name, N, D, C, loss, _ in runs]}
     if len(runs) >= 6:
         _, N, D, _, losses, bpb = map(np.array, zip(*runs))
         law = derived["laws"]["this project"] = [float(f"{x:.5g}") for x in gpt.fit_law(N, D, losses)]
-        error = np.sqrt(np.mean((gpt.law(N, D, *law) - losses)**2))
         derived["fit"] = {
-            "text": "stories, prose and books", "runs": len(runs), "error": round(error, 4),
-            "bytes_per_token": round(np.mean(losses / bpb) / math.log(2), 3),
-            "N": [min(N), max(N)], "D": [min(D), max(D)]}
-    derived = json.loads(json.dumps(derived))
+            "text": "stories, prose and books", "runs": len(runs), "N": [min(N), max(N)],
+            "D": [min(D), max(D)], "bytes_per_token": round(np.mean(losses / bpb) / math.log(2), 3),
+            "error": round(np.mean((gpt.law(N, D, *law) - losses)**2)**0.5, 4)}
     if os.environ.get("UPDATE"):
-        lines = [f'"{key}": {json.dumps(value)}' for key, value in (facts | derived).items()]
-        whole = re.compile(r'"[^"]*"(: )?|\[[^][]*\]')  # names and lists stay on one line
-        text = ",\n".join(textwrap.fill(whole.sub(lambda x: x[0].replace(" ", "\0"), line), 98,
-                                        subsequent_indent="  ", break_on_hyphens=False,
-                                        break_long_words=False) for line in lines)
+        unbroken = re.compile(r'"[^"]*"(: )?|\[[^][]*\]')  # a name or a list stays on its line
+        lines = [unbroken.sub(lambda part: part[0].replace(" ", "\0"), f'"{key}": {json.dumps(value)}')
+                 for key, value in (facts | derived).items()]
+        text = ",\n".join(textwrap.fill(line, 98, subsequent_indent="  ") for line in lines)
         page = CALCULATOR.read_text(encoding="utf-8")
-        CALCULATOR.write_text(page.replace(facts_text(), "\n{" + text.replace("\0", " ") + "}\n"),
-                              encoding="utf-8")
+        page = page.replace(facts_text(), "\n{" + text.replace("\0", " ") + "}\n")
+        CALCULATOR.write_text(page, encoding="utf-8")
         facts = json.loads(facts_text())
-    assert {key: facts[key] for key in derived} == derived
+    assert json.loads(json.dumps(facts | derived)) == facts
 
 @pytest.fixture(scope="session")
 def calculator():
-    """calculator(choice, **options): the page in chromium, with a choice in its address."""
+    """calculator(choice, **options): the page in chromium, with the choice in its address."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     chromium = shutil.which("chromium") or pytest.skip("apt-get install chromium")
     with playwright.sync_playwright() as p:
@@ -1909,111 +1905,94 @@ def calculator():
         yield open_page
 
 def exact(page):
-    """{name or label: exact number} of all that has one, once the page shows the choice."""
-    return page.evaluate("""() => Object.fromEntries([...document.querySelectorAll("[data-value]")]
-        .map(x => [x.id || x.closest("tr, li").firstChild.textContent.trim(), Number(x.dataset.value)]))""")
+    """{id or label: exact number} of all that has one."""
+    return page.evaluate("""Object.fromEntries([...document.querySelectorAll("[data-value]")].map(x =>
+        [x.id || x.closest("tr, li").firstChild.textContent.trim(), Number(x.dataset.value)]))""")
 
 def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(calculator):
-    page, rng, facts = calculator(), random.Random(1), json.loads(facts_text())
+    page, facts, rng = calculator(), json.loads(facts_text()), random.Random(1)
     for i, size in enumerate([*T.SIZES, *rng.choices([*T.SIZES], k=20)]):
-        heads, c = rng.randint(1, 16), {"gpu": "T4"}
-        shape = {"d_model": heads * rng.randint(1, 128), "n_heads": heads,
-                 "n_layers": rng.randint(1, 40), "max_seq_len": rng.randint(32, 4096),
-                 "vocab_size": rng.randint(257, 130_000), "bias": rng.random() < 0.5,
-                 "tie_weights": rng.random() < 0.5} if i > 3 else {}
+        c = {"gpu": "T4", "optimizer": "muon", "tokens_per_param": 20, "mfu": 0.4, "price": 0.35,
+             "dtype": "half", "grad_checkpoint": False, **asdict(T.SIZES[size])}
         if i > 3:
-            c = {"gpu": rng.choice([*gpt.CARDS, *facts["cpu"]]), "dtype": rng.choice(["half", "float32"]),
-                 "optimizer": rng.choice([*T.LR_SCALES]), "mfu": rng.choice([0.1, 0.8]),
-                 "tokens_per_param": round(10**rng.uniform(-2, 3), 4), "price": 1.25,
-                 "grad_checkpoint": rng.random() < 0.5}
-        address = "&".join(f"{k}={v}" for k, v in ({"size": size} | shape | c).items())
-        page.evaluate("hash => { location.hash = hash; readAddress(); }", address)
-
-        c = {"dtype": "half", "optimizer": "muon", "mfu": 0.4, "tokens_per_param": 20, "price": 0.35,
-             "grad_checkpoint": False} | c
+            c |= {"gpu": rng.choice([*gpt.CARDS, *facts["cpu"]]), "mfu": rng.choice([0.1, 0.8]),
+                  "dtype": rng.choice(["half", "float32"]), "optimizer": rng.choice([*T.LR_SCALES]),
+                  "tokens_per_param": round(10**rng.uniform(-2, 3), 4), "n_heads": rng.randint(1, 16),
+                  "n_layers": rng.randint(1, 40), "max_seq_len": rng.randint(32, 4096),
+                  "vocab_size": rng.randint(257, 130_000), "price": rng.choice([0, 1.25])}
+            c |= {name: rng.random() < 0.5 for name in ("bias", "tie_weights", "grad_checkpoint")}
+            c["d_model"] = c["n_heads"] * rng.randint(1, 128)
+        page.evaluate("hash => { location.hash = hash; readAddress(); }",
+                      "&".join(f"{name}={value}" for name, value in ({"size": size} | c).items()))
         memory, teraflops, _ = (facts["cards"] | facts["cpu"])[c["gpu"]]
         with torch.device("meta"):
-            model = GPT(replace(T.SIZES[size], **shape))
-        N, context = T.count(model), model.config.max_seq_len
-        tokens = c["tokens_per_param"] * N
+            model = GPT(GPTConfig(**{name: c[name] for name in asdict(TINY)}))
+        N, context, cpu = T.count(model), c["max_seq_len"], c["gpu"] in facts["cpu"]
+        tokens, how = c["tokens_per_param"] * N, (c["dtype"] == "half", c["grad_checkpoint"])
         batch, lr = T.recipe(model.config, tokens, T.SEQUENCES[size], c["optimizer"])
-        flops, cpu = T.flops_per_token(model) * batch * context, c["gpu"] in facts["cpu"]
+        flops = T.flops_per_token(model) * batch * context  # of a step
         step = max(flops / (c["mfu"] * teraflops * 1e12), 0 if cpu else gpt.LEAST_STEP)
         hours = step * tokens / (batch * context) / 3600
-        how = c["optimizer"], c["dtype"] == "half", c["grad_checkpoint"]
         def fitting(n):  # halved until it fits, as train.py does
-            fits = not n or sum(gpt.training_bytes(model, n, *how).values()) <= 0.9e9 * memory
-            return n if fits else fitting(n // 2)
-        at_once = 2048 if cpu else 65_536 if memory > 39 else 16_384  # choose_device()
+            need = sum(gpt.training_bytes(model, n, c["optimizer"], *how).values())
+            return n if not n or need <= 0.9e9 * memory else fitting(n // 2)
+        at_once = 2048 if cpu else 65_536 if memory > 39 else 16_384  # as in choose_device()
         micro = fitting(min(batch, max(1, at_once // context)))
-        parts = gpt.training_bytes(model, micro or 1, *how)
+        parts = gpt.training_bytes(model, micro or 1, c["optimizer"], *how)
         expected = parts | {
             label: sum(p.numel() for name, p in model.named_parameters() if key in name)
             for label, key in gpt.PARTS.items()} | {
             name: gpt.law(N, tokens, *law) for name, law in facts["laws"].items()} | {
-            "params": N, "all_tokens": tokens, "flops": T.flops_per_token(model) * tokens,
-            "hours": hours, "cost": hours * c["price"], "sequences": batch, "lr": lr,
-            "steps": math.ceil(tokens / (batch * context)), "micro": micro,
+            "params": N, "all_tokens": tokens, "flops": T.flops_per_token(model) * tokens, "lr": lr,
+            "hours": hours, "cost": hours * c["price"], "sequences": batch, "micro": micro,
             "share": flops / step / (teraflops * 1e12), "memory": sum(parts.values()),
-            "largest": fitting(batch)}
-        assert exact(page) == pytest.approx(expected, rel=1e-9), address
-
-        if i < 4:  # as it is shown
+            "steps": math.ceil(tokens / (batch * context)), "largest": fitting(batch)}
+        assert exact(page) == pytest.approx(expected, rel=1e-9), page.url
+        if i < 4:  # and as texts
             shown = {label.strip(): text for label, text in gpt.describe(size, T.SIZES[size]).items()}
-            numbers = page.locator("#numbers").inner_text()
-            time, cost = shown["T4: 65 TFLOP/s, $0.35 an hour"].split(", ")
-            for text in (time, cost, shown["total"], shown["steps"], shown["tokens per step"],
-                         f"{lr:.2e}".replace("e-0", "e-"), shown["batch: sequences x context"]):
-                assert text in numbers, (size, text)
+            for text in (*shown["T4: 65 TFLOP/s, $0.35 an hour"].split(", "), shown["total"],
+                         shown["steps"], shown["batch: sequences x context"], f"{lr:.2e}"[:4]):
+                assert text in page.inner_text("#numbers"), (size, text)
 
-def test_the_calculator_is_moved_by_keyboard_and_a_link_brings_the_choice_back(
-        calculator, monkeypatch, capsys):
-    page = calculator()
-    page.locator("[data-of=d_model]").press("ArrowRight")
-    page.locator("[data-of=tokens_per_param]").press("Home")
-    page.locator("#n_layers").fill("7")
-    page.keyboard.press("Tab")
-    page.locator("#grad_checkpoint").press(" ")
-    page.locator("#gpu").select_option("L4")
-    values = "() => ['d_model', 'n_heads', 'n_layers', 'tokens_per_param', 'gpu', 'price'].map(" \
-             "id => document.getElementById(id).value)"
-    assert page.evaluate(values) == ["256", "8", "7", "0.1", "L4", "0.7"]
+def test_the_calculator_goes_by_keyboard_link_and_flags_on_a_phone_too(
+        calculator, monkeypatch, tmp_path):
+    page, names = calculator(), [f"iso-{name}:" for name, *_ in json.loads(facts_text())["runs"]]
+    for selector, key in (("[data-of=d_model]", "ArrowRight"), ("[data-of=tokens_per_param]", "Home"),
+                          ("#grad_checkpoint", " "), ("#curve circle >> nth=0", "ArrowRight")):
+        page.press(selector, key)
+    assert names[1] in page.inner_text("#named")
+    page.hover("#curve circle >> nth=-1")
+    assert names[-1] in page.inner_text("#named")
+    page.fill("#n_layers", "7")
+    page.press("#n_layers", "Tab")
     again = calculator(page.url)
-    assert again.evaluate(values) == page.evaluate(values) and exact(again) == exact(page)
+    assert exact(again) == exact(page)
     assert again.inner_text("#command") == page.inner_text("#command") == (
         "python train.py --size=tiny --tokens_per_param=0.1 --d_model=256 --n_heads=8 --n_layers=7 "
-        "--grad_checkpoint=True")
-    page.locator("#curve circle").first.focus()
-    page.keyboard.press("ArrowRight")
-    assert "iso-" + json.loads(facts_text())["runs"][1][0] in page.inner_text("#named")
-    page.locator("#curve circle").last.hover()
-    assert "iso-" + json.loads(facts_text())["runs"][-1][0] in page.inner_text("#named")
+        "--grad_checkpoint=True")  # six heads do not divide 256
 
-    opened = []
-    monkeypatch.setattr(gpt.webbrowser, "open", opened.append)
-    monkeypatch.setattr(sys, "argv", ["gpt.py", "--calculator", "--size=small", "--n_layers=3",
-                                      "--tokens_per_param=5", "--gpu=RTX 4090", "--bias=False"])
+    monkeypatch.setattr(gpt.webbrowser, "open", lambda address: page.goto(address))
+    monkeypatch.setattr(sys, "argv", "gpt.py --calculator --size=small --bias=False".split() + [
+        "--gpu=RTX 4090", "--dtype=float32"])
     gpt.main()
-    assert opened[0] in capsys.readouterr().out
-    assert calculator(opened[0]).inner_text("#command") == (
-        "python train.py --size=small --tokens_per_param=5 --n_layers=3 --bias=False")
+    assert page.inner_text("#summary").startswith("small on one RTX 4090: ")
+    assert page.inner_text("#command").endswith("--tokens_per_param=20 --bias=False --dtype=float32")
 
-@pytest.mark.parametrize("width, theme", [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
-def test_the_calculator_fits_a_phone_and_names_its_controls(calculator, tmp_path, width, theme):
-    page = calculator("size=GPT-3", viewport={"width": width, "height": 900}, color_scheme=theme)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.evaluate("""() => [...document.querySelectorAll("input, select")].every(x =>
-        x.labels.length || x.getAttribute("aria-label"))""")
-    assert len(page.screenshot(path=tmp_path / "page.png", full_page=True)) > 50_000
+    for width, theme in ((390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")):
+        page = calculator("size=GPT-3", viewport={"width": width, "height": 900}, color_scheme=theme)
+        page.screenshot(path=tmp_path / f"{width}-{theme}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate("""[...document.querySelectorAll("input, select")].every(x =>
+            x.labels.length || x.ariaLabel)""")
 
 def test_the_calculators_command_starts_the_run_that_it_shows(calculator, home, tmp_path):
     page = calculator("size=toy&d_model=64&n_layers=1&max_seq_len=64&tokens_per_param=0.03"
-                      "&optimizer=adamw&bias=false&gpu=two+CPU+cores")
-    python_, script, *given = shlex.split(page.inner_text("#command"))
-    told = run(script, *given, f"--data_dir={home / 'data'}", "--eval_tokens=2048", cwd=tmp_path).stdout
-    n = exact(page)
-    warm_up = re.search(r"after (\d+) steps", page.inner_text("#numbers"))[1]
-    for text in (f"{n['params']:,} parameters", f"length     {n['steps'] * n['sequences'] * 64:,} tokens",
-                 f"{n['sequences']} sequences x 64", f"steps      {n['steps']:,},",
-                 f"micro-batch {n['micro']}", f"adamw, lr {n['lr']:.2e} after {warm_up} steps"):
+                      "&optimizer=adamw&bias=False&gpu=two+CPU+cores")
+    _, script, *given = shlex.split(page.inner_text("#command"))
+    given += [f"--data_dir={home / 'data'}", "--eval_tokens=2048"]
+    told, n = run(script, *given, cwd=tmp_path).stdout, exact(page)
+    warmup = re.search(r"after (\d+) steps", page.inner_text("#numbers"))[1]
+    for text in (f"{n['params']:,} parameters", f"{n['sequences']} sequences x 64",
+                 f"length     {n['steps'] * n['sequences'] * 64:,} tokens", f" {n['steps']:,}, length",
+                 f"micro-batch {n['micro']}\n", f"adamw, lr {n['lr']:.2e} after {warmup} steps"):
         assert text in told, text
