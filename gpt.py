@@ -153,7 +153,8 @@ def import_gpt2(source, out_dir):
     try:
         given = transformers.AutoConfig.from_pretrained(source)
         for name in ("model_type", "activation_function", "layer_norm_epsilon",
-                     "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "add_cross_attention"):
+                     "scale_attn_weights", "scale_attn_by_inverse_layer_idx",
+                     "add_cross_attention"):
             if getattr(given, name, None) != getattr(transformers.GPT2Config(), name):
                 raise ValueError(f"its {name} is {getattr(given, name, None)}")
         spec, ids = read_tokenizer(transformers.AutoTokenizer.from_pretrained(source))
