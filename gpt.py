@@ -85,10 +85,6 @@ def load(path, device="cpu"):
     return model.to(device).eval(), Tokenizer(checkpoint["tokenizer"])
 
 # ---- Hugging Face: a run as their files, and their GPT-2 as a run ------------------------------
-AS_USUAL = (  # what transformers' config may not change if the model is to be like ours
-    "model_type", "activation_function", "layer_norm_epsilon", "scale_attn_weights",
-    "scale_attn_by_inverse_layer_idx", "add_cross_attention")
-
 def hugging_face():
     """The package transformers, without its progress bars and warnings."""
     import transformers
@@ -157,7 +153,9 @@ def import_gpt2(source, out_dir):
     transformers = hugging_face()
     try:
         given = transformers.AutoConfig.from_pretrained(source)
-        for name in AS_USUAL:
+        for name in ("model_type", "activation_function", "layer_norm_epsilon",
+                     "scale_attn_weights", "scale_attn_by_inverse_layer_idx",
+                     "add_cross_attention"):
             if getattr(given, name, None) != getattr(transformers.GPT2Config(), name):
                 raise ValueError(f"its {name} is {getattr(given, name, None)}")
         spec, ids = read_tokenizer(transformers.AutoTokenizer.from_pretrained(source))
@@ -231,11 +229,10 @@ def results(runs):
     training FLOPs, the last val loss, and the name. UserError: a run has not come to its end."""
     rows = []
     for name, log in map(read_log, runs):
-        last = log[np.isfinite(log["val_loss"])][-1]
-        if "params" not in log.dtype.names or not last["lr"] < 0.2 * np.nanmax(log["lr"]):
+        if "params" not in log.dtype.names or not log["lr"][-1] < 0.2 * np.nanmax(log["lr"]):
             raise UserError(f"{name} is not the log of a finished run of this edition")
-        rows.append((log["params"][0], log["blocks"][0], *last[["tokens", "flops", "val_loss"]],
-                     name))
+        sizes, ends = log[["params", "blocks"]][0], log[["tokens", "flops", "val_loss"]][-1]
+        rows.append((*sizes, *ends, name))
     return map(np.array, zip(*sorted(rows), strict=True))
 
 def resamples(n):
@@ -245,9 +242,9 @@ def resamples(n):
     return np.vstack([np.full(n, 1 / n), weights])
 
 def interval(values):
-    """Text: the first of the values, and where the middle 90 % of the others lie."""
-    low, high = np.nanpercentile(values[1:], (5, 95))
-    return f"{values[0]:.3g} ({low:.3g} to {high:.3g})"
+    """Text: the first of the values, and between which bounds the middle 90 % of the others lie."""
+    low, high = np.percentile(values[1:], (5, 95))
+    return f"{values[0]:.3g} [{low:.3g}, {high:.3g}]"
 
 def aligned(rows):
     """Text: rows of texts in columns."""
@@ -263,22 +260,26 @@ def isoflop(*runs):
     budgets = np.array([float(f"{f:.1e}") for f in flops])
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     plt.close(figure)
-    rows, minima = [["FLOPs", "N, millions", "in the blocks", "D, millions", "D / N", "loss"]], {}
+    rows = [["FLOPs, not Muon's", "N, millions", "in the blocks", "D, millions", "D / N", "loss"]]
+    minima = {}
     for i, budget in enumerate(np.unique(budgets)):
-        at, color = budgets == budget, f"C{i}"
-        x, sizes = np.log(N[at]), np.unique(N[at])
-        axis.plot(N[at], losses[at], "o", color=color, label=f"{budget:.0e} FLOPs")
+        at = budgets == budget
+        x = np.log(N[at])
+        sizes = np.unique(N[at])
+        axis.plot(N[at], losses[at], "o", color=f"C{i}", label=f"{budget:.0e} FLOPs")
         if len(sizes) < 3:
             continue  # not a parabola
         parabolas = [np.polyfit(x, losses[at], 2, w=w**0.5) for w in resamples(len(x))]
-        axis.plot(N[at], np.polyval(parabolas[0], x), color=color)
+        grid = np.linspace(x[0], x[-1])
+        axis.plot(np.exp(grid), np.polyval(parabolas[0], grid), color=f"C{i}")
         a, b, _ = np.transpose(parabolas)
         best = np.exp(np.where(a > 0, -b / (2 * a), x[-1]))                    # (301,)
         if not sizes[1] < best[0] < sizes[-2]:
             rows.append([f"{budget:.0e}", "none: two sizes must lie on either side", *4 * [""]])
             continue
         loss = np.polyval(parabolas[0], np.log(best[0]))
-        axis.plot([best[0], *np.percentile(best, (5, 95))], 3 * [loss], "|-", color=color, ms=12)
+        axis.plot(best[0], loss, "*", color=f"C{i}", ms=15)
+        axis.plot(np.percentile(best, (5, 95)), (loss, loss), lw=6, alpha=0.4, color=f"C{i}")
         values = [np.interp(best, N[at], numbers[at]) / 1e6 for numbers in (N, blocks, D)]
         minima[budget] = [*values, values[2] / values[0]]
         rows.append([f"{budget:.0e}", *map(interval, minima[budget]), f"{loss:.3f}"])
@@ -342,10 +343,6 @@ CARDS = {  # GB, dense TFLOP/s in half precision (by data sheets), USD per hour 
     "A100": (40, 312, 1.80), "H100": (80, 989, 3.00), "H200": (141, 989, 4.00)}
 LEAST_STEP = 0.02  # seconds in which Python starts a step's kernels; measured on an H100's host
 
-PARTS = {  # label: what the names of its parameters contain
-    "token embeddings": "tok_emb", "position embeddings": "pos_emb", "attention": "attn",
-    "MLP": "mlp", "LayerNorms": "ln_", "head": "head"}
-
 def activation_bytes(config, half=True, grad_checkpoint=False):
     """(kept, peak), bytes per token: what autograd keeps for the backward pass, and the most that
     activations and their gradients take in it. half: with autocast to bfloat16 or float16."""
@@ -384,15 +381,18 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="m
     and grad_checkpoint, as in training_bytes."""
     with torch.device("meta"):
         model = GPT(config)
+    keys = {"token embeddings": "tok_emb", "position embeddings": "pos_emb", "attention": "attn",
+            "MLP": "mlp", "LayerNorms": "ln_", "head": "head"}  # what names of parameters contain
     parts = {label: sum(p.numel() for name, p in model.named_parameters() if key in name)
-             for label, key in PARTS.items()}
+             for label, key in keys.items()}
     n_params, T = train.count(model), config.max_seq_len
     flops, tokens = train.flops_per_token(model), tokens_per_param * n_params
     sequences, lr = train.recipe(config, tokens, train.SEQUENCES[size], optimizer)
     embeddings = train.count(model.tok_emb) + train.count(model.pos_emb)
     micro_batch = min(sequences, max(1, 16_384 // T))  # train.py's, on a GPU below 39 GB
     memory = training_bytes(model, micro_batch, optimizer, *how)
-    most, room = sequences, 0.9e9 * CARDS[card][0]  # the driver takes the rest
+    room = 0.9e9 * CARDS[card][0]  # the driver takes the rest
+    most = sequences
     while most and sum(training_bytes(model, most, optimizer, *how).values()) > room:
         most //= 2  # as train.py does
     table = {
