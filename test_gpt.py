@@ -1860,139 +1860,130 @@ def facts_text():
 
 def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
     """UPDATE=1 writes them anew. Six logs, assets/scaling/iso-*.csv, or more make our own law."""
-    facts, runs = json.loads(facts_text()), []
+    facts, runs = json.loads(" ".join(facts_text().split())), []
     for path in sorted(HERE.glob("assets/scaling/iso-*.csv")):
         first, *_, last = csv.DictReader(path.read_text().splitlines())
-        columns = first["params"], *(last[name] for name in ("tokens", "flops", "val_loss", "bpb"))
-        runs.append((path.stem[4:], *map(float, columns)))
-    derived = {
+        ends = map(float, [last[name] for name in ("tokens", "flops", "val_loss", "bpb")])
+        runs.append((path.stem[4:], float(first["params"]), *ends))
+    shape = "d_model", "n_heads", "n_layers", "max_seq_len"
+    facts |= {
         "usual": {name: getattr(TINY, name) for name in ("vocab_size", "bias", "tie_weights")},
-        "sizes": {size: {name: getattr(c, name) for name in "d_model n_heads n_layers max_seq_len".split()}
-                  | {"sequences": T.SEQUENCES[size]} for size, c in T.SIZES.items()},
+        "sizes": {size: {name: getattr(config, name) for name in shape}
+                  | {"sequences": T.SEQUENCES[size]} for size, config in T.SIZES.items()},
         "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP, "cards": gpt.CARDS,
-        "laws": {"this project": facts["laws"]["this project"]} | gpt.LAWS, "fit": facts["fit"],
+        "laws": {"this project": facts["laws"]["this project"]} | gpt.LAWS,
         "runs": [(name, round(N / 1e3), round(D / 1e3), round(C / 1e12, 2), round(loss, 3))
                  for name, N, D, C, loss, _ in runs]}
     if len(runs) >= 6:
         _, N, D, _, losses, bpb = map(np.array, zip(*runs))
-        law = derived["laws"]["this project"] = [float(f"{x:.5g}") for x in gpt.fit_law(N, D, losses)]
-        derived["fit"] = {
+        law = facts["laws"]["this project"] = [float(f"{x:.5g}") for x in gpt.fit_law(N, D, losses)]
+        facts["fit"] = {
             "text": "stories, prose and books", "runs": len(runs), "N": [min(N), max(N)],
             "D": [min(D), max(D)], "bytes_per_token": round(np.mean(losses / bpb) / math.log(2), 3),
             "error": round(np.mean((gpt.law(N, D, *law) - losses)**2)**0.5, 4)}
-    if os.environ.get("UPDATE"):
-        unbroken = re.compile(r'"[^"]*"(: )?|\[[^][]*\]')  # a name or a list stays on its line
-        lines = [unbroken.sub(lambda part: part[0].replace(" ", "\0"), f'"{key}": {json.dumps(value)}')
-                 for key, value in (facts | derived).items()]
-        text = ",\n".join(textwrap.fill(line, 98, subsequent_indent="  ") for line in lines)
-        page = CALCULATOR.read_text(encoding="utf-8")
-        page = page.replace(facts_text(), "\n{" + text.replace("\0", " ") + "}\n")
+    if os.environ.get("UPDATE"):  # a line may break in a name: the page reads it as a space
+        text = ",\n".join(textwrap.fill(f'"{name}": {json.dumps(fact)}', 98, break_on_hyphens=False)
+                          for name, fact in facts.items())
+        page = CALCULATOR.read_text(encoding="utf-8").replace(facts_text(), f"\n{{{text}}}\n")
         CALCULATOR.write_text(page, encoding="utf-8")
-        facts = json.loads(facts_text())
-    assert json.loads(json.dumps(facts | derived)) == facts
+    assert json.loads(" ".join(facts_text().split())) == json.loads(json.dumps(facts))
 
 @pytest.fixture(scope="session")
 def calculator():
-    """calculator(choice, **options): the page in chromium, with the choice in its address."""
+    """calculator(choice, width, theme): the page in chromium, with the choice in its address."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     chromium = shutil.which("chromium") or pytest.skip("apt-get install chromium")
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        def open_page(choice="", **options):
-            page = browser.new_page(**options)
-            page.goto(choice if "://" in choice else f"{CALCULATOR.as_uri()}#{choice}")
+        def open_page(choice="", width=1280, theme="light"):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+            page.goto(f"{CALCULATOR.as_uri()}#{choice}")
             return page
         yield open_page
 
 def exact(page):
-    """{id or label: exact number} of all that has one."""
-    return page.evaluate("""Object.fromEntries([...document.querySelectorAll("[data-value]")].map(x =>
-        [x.id || x.closest("tr, li").firstChild.textContent.trim(), Number(x.dataset.value)]))""")
+    """{name: number} of all that the page shows with its exact value."""
+    return page.evaluate("""Object.fromEntries([...document.querySelectorAll("[data-value]")].map(
+        x => [x.id || x.closest("tr, li").firstChild.textContent.trim(), +x.dataset.value]))""")
+
+def random_choice(rng, facts):
+    """A size, shape, training and machine such as the page can show."""
+    yes_or_no, heads = [False, True], rng.randint(1, 16)
+    return {name: rng.choice(values) for name, values in {
+        "size": [*T.SIZES], "gpu": [*facts["cards"], *facts["cpu"]], "dtype": ["half", "float32"],
+        "optimizer": ["muon", "adamw"], "mfu": [0.1, 0.8], "tokens_per_param": [0.02, 0.7, 5.5, 321],
+        "grad_checkpoint": yes_or_no, "bias": yes_or_no, "tie_weights": yes_or_no, "price": [1.25],
+        "n_heads": [heads], "d_model": range(heads, 128 * heads, heads), "n_layers": range(1, 41),
+        "max_seq_len": range(32, 4096), "vocab_size": range(257, 130_000)}.items()}
 
 def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(calculator):
-    page, facts, rng = calculator(), json.loads(facts_text()), random.Random(1)
-    for i, size in enumerate([*T.SIZES, *rng.choices([*T.SIZES], k=20)]):
-        c = {"gpu": "T4", "optimizer": "muon", "tokens_per_param": 20, "mfu": 0.4, "price": 0.35,
-             "dtype": "half", "grad_checkpoint": False, **asdict(T.SIZES[size])}
-        if i > 3:
-            c |= {"gpu": rng.choice([*gpt.CARDS, *facts["cpu"]]), "mfu": rng.choice([0.1, 0.8]),
-                  "dtype": rng.choice(["half", "float32"]), "optimizer": rng.choice([*T.LR_SCALES]),
-                  "tokens_per_param": round(10**rng.uniform(-2, 3), 4), "n_heads": rng.randint(1, 16),
-                  "n_layers": rng.randint(1, 40), "max_seq_len": rng.randint(32, 4096),
-                  "vocab_size": rng.randint(257, 130_000), "price": rng.choice([0, 1.25])}
-            c |= {name: rng.random() < 0.5 for name in ("bias", "tie_weights", "grad_checkpoint")}
-            c["d_model"] = c["n_heads"] * rng.randint(1, 128)
+    page, rng, facts = calculator(), random.Random(1), json.loads(" ".join(facts_text().split()))
+    usual = {"gpu": "T4", "optimizer": "muon", "dtype": "half", "grad_checkpoint": False,
+             "tokens_per_param": 20, "mfu": 0.4, "price": 0.35}
+    for c in [{"size": size} for size in T.SIZES] + [random_choice(rng, facts) for _ in range(20)]:
         page.evaluate("hash => { location.hash = hash; readAddress(); }",
-                      "&".join(f"{name}={value}" for name, value in ({"size": size} | c).items()))
+                      "&".join(f"{name}={value}" for name, value in c.items()))
+        c = usual | asdict(T.SIZES[c["size"]]) | c
+        config, cpu = GPTConfig(**{name: c[name] for name in asdict(TINY)}), c["gpu"] in facts["cpu"]
         memory, teraflops, _ = (facts["cards"] | facts["cpu"])[c["gpu"]]
         with torch.device("meta"):
-            model = GPT(GPTConfig(**{name: c[name] for name in asdict(TINY)}))
-        N, context, cpu = T.count(model), c["max_seq_len"], c["gpu"] in facts["cpu"]
-        tokens, how = c["tokens_per_param"] * N, (c["dtype"] == "half", c["grad_checkpoint"])
-        batch, lr = T.recipe(model.config, tokens, T.SEQUENCES[size], c["optimizer"])
-        flops = T.flops_per_token(model) * batch * context  # of a step
-        step = max(flops / (c["mfu"] * teraflops * 1e12), 0 if cpu else gpt.LEAST_STEP)
-        hours = step * tokens / (batch * context) / 3600
+            model = GPT(config)
+        how = c["optimizer"], c["dtype"] == "half", c["grad_checkpoint"]
+        tokens, flops = c["tokens_per_param"] * T.count(model), T.flops_per_token(model)
+        sequences, lr = T.recipe(config, tokens, T.SEQUENCES[c["size"]], c["optimizer"])
+        batch = sequences * config.max_seq_len
+        step = flops * batch / (c["mfu"] * teraflops * 1e12)
+        hours = max(step, 0 if cpu else gpt.LEAST_STEP) * tokens / batch / 3600
         def fitting(n):  # halved until it fits, as train.py does
-            need = sum(gpt.training_bytes(model, n, c["optimizer"], *how).values())
+            need = sum(gpt.training_bytes(model, n, *how).values())
             return n if not n or need <= 0.9e9 * memory else fitting(n // 2)
         at_once = 2048 if cpu else 65_536 if memory > 39 else 16_384  # as in choose_device()
-        micro = fitting(min(batch, max(1, at_once // context)))
-        parts = gpt.training_bytes(model, micro or 1, c["optimizer"], *how)
-        expected = parts | {
-            label: sum(p.numel() for name, p in model.named_parameters() if key in name)
-            for label, key in gpt.PARTS.items()} | {
-            name: gpt.law(N, tokens, *law) for name, law in facts["laws"].items()} | {
-            "params": N, "all_tokens": tokens, "flops": T.flops_per_token(model) * tokens, "lr": lr,
-            "hours": hours, "cost": hours * c["price"], "sequences": batch, "micro": micro,
-            "share": flops / step / (teraflops * 1e12), "memory": sum(parts.values()),
-            "steps": math.ceil(tokens / (batch * context)), "largest": fitting(batch)}
-        assert exact(page) == pytest.approx(expected, rel=1e-9), page.url
-        if i < 4:  # and as texts
-            shown = {label.strip(): text for label, text in gpt.describe(size, T.SIZES[size]).items()}
-            for text in (*shown["T4: 65 TFLOP/s, $0.35 an hour"].split(", "), shown["total"],
-                         shown["steps"], shown["batch: sequences x context"], f"{lr:.2e}"[:4]):
-                assert text in page.inner_text("#numbers"), (size, text)
+        micro = fitting(min(sequences, max(1, at_once // config.max_seq_len)))
+        parts = gpt.training_bytes(model, micro or 1, *how)
+        paper = {label.strip(): text for label, text in gpt.describe(c["size"], config).items()}
+        counts = {label: int(paper[label].split()[0].replace(",", "")) for label in (
+            "token embeddings", "position embeddings", "attention", "MLP", "LayerNorms", "head")}
+        laws = {law: gpt.law(T.count(model), tokens, *x) for law, x in facts["laws"].items()}
+        assert exact(page) == pytest.approx(counts | parts | laws | {
+            "params": T.count(model), "all_tokens": tokens, "flops": flops * tokens, "hours": hours,
+            "cost": hours * c["price"], "share": flops * tokens / hours / 3600 / (teraflops * 1e12),
+            "sequences": sequences, "steps": math.ceil(tokens / batch), "lr": lr, "micro": micro,
+            "memory": sum(parts.values()), "largest": fitting(sequences)}), page.url
+        if c["gpu"] == "T4" and c["price"] == 0.35:
+            assert f"{page.inner_text('#hours')}, {page.inner_text('#cost')}" in paper.values()
 
-def test_the_calculator_goes_by_keyboard_link_and_flags_on_a_phone_too(
-        calculator, monkeypatch, tmp_path):
-    page, names = calculator(), [f"iso-{name}:" for name, *_ in json.loads(facts_text())["runs"]]
-    for selector, key in (("[data-of=d_model]", "ArrowRight"), ("[data-of=tokens_per_param]", "Home"),
-                          ("#grad_checkpoint", " "), ("#curve circle >> nth=0", "ArrowRight")):
+def test_the_calculator_goes_by_keyboard_pointer_link_and_flags(calculator, monkeypatch, tmp_path):
+    page, dots = calculator(), "#curve circle >> nth="
+    for selector, key in (("[data-of=d_model]", "ArrowRight"), ("#grad_checkpoint", " "),
+                          ("[data-of=tokens_per_param]", "Home"), (f"{dots}0", "ArrowRight")):
         page.press(selector, key)
-    assert names[1] in page.inner_text("#named")
-    page.hover("#curve circle >> nth=-1")
-    assert names[-1] in page.inner_text("#named")
-    page.fill("#n_layers", "7")
-    page.press("#n_layers", "Tab")
-    again = calculator(page.url)
-    assert exact(again) == exact(page)
-    assert again.inner_text("#command") == page.inner_text("#command") == (
-        "python train.py --size=tiny --tokens_per_param=0.1 --d_model=256 --n_heads=8 --n_layers=7 "
+    assert page.inner_text("#named") == page.get_attribute(f"{dots}1", "aria-label") != ""
+    page.hover(f"{dots}-1")
+    assert page.inner_text("#named") == page.get_attribute(f"{dots}-1", "aria-label") != ""
+    again = calculator(page.url.split("#")[1])
+    assert exact(again) == exact(page) and again.inner_text("#command") == (
+        "python train.py --size=tiny --tokens_per_param=0.1 --d_model=256 --n_heads=8 "
         "--grad_checkpoint=True")  # six heads do not divide 256
 
-    monkeypatch.setattr(gpt.webbrowser, "open", lambda address: page.goto(address))
-    monkeypatch.setattr(sys, "argv", "gpt.py --calculator --size=small --bias=False".split() + [
-        "--gpu=RTX 4090", "--dtype=float32"])
+    monkeypatch.setattr(gpt.webbrowser, "open", page.goto)
+    monkeypatch.setattr(sys, "argv", ["gpt.py", "--calculator", "--size=small", "--bias=False",
+                                      "--gpu=RTX 4090", "--dtype=float32"])
     gpt.main()
-    assert page.inner_text("#summary").startswith("small on one RTX 4090: ")
-    assert page.inner_text("#command").endswith("--tokens_per_param=20 --bias=False --dtype=float32")
-
+    assert page.inner_text("#summary").startswith("Small on one RTX 4090: ")
+    assert page.inner_text("#command") == (
+        "python train.py --size=small --tokens_per_param=20 --bias=False --dtype=float32")
     for width, theme in ((390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")):
-        page = calculator("size=GPT-3", viewport={"width": width, "height": 900}, color_scheme=theme)
+        page = calculator("size=GPT-3", width, theme)
         page.screenshot(path=tmp_path / f"{width}-{theme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        assert page.evaluate("""[...document.querySelectorAll("input, select")].every(x =>
-            x.labels.length || x.ariaLabel)""")
 
 def test_the_calculators_command_starts_the_run_that_it_shows(calculator, home, tmp_path):
     page = calculator("size=toy&d_model=64&n_layers=1&max_seq_len=64&tokens_per_param=0.03"
                       "&optimizer=adamw&bias=False&gpu=two+CPU+cores")
-    _, script, *given = shlex.split(page.inner_text("#command"))
-    given += [f"--data_dir={home / 'data'}", "--eval_tokens=2048"]
-    told, n = run(script, *given, cwd=tmp_path).stdout, exact(page)
-    warmup = re.search(r"after (\d+) steps", page.inner_text("#numbers"))[1]
+    flags = *page.inner_text("#command").split()[2:], "--eval_tokens=2048"
+    told = run("train.py", *flags, f"--data_dir={home / 'data'}", cwd=tmp_path).stdout
+    n, warmup = exact(page), re.search(r"after (\d+) steps", page.inner_text("#numbers"))[1]
     for text in (f"{n['params']:,} parameters", f"{n['sequences']} sequences x 64",
-                 f"length     {n['steps'] * n['sequences'] * 64:,} tokens", f" {n['steps']:,}, length",
+                 f" {n['steps'] * n['sequences'] * 64:,} tokens, ", f" {n['steps']:,}, length",
                  f"micro-batch {n['micro']}\n", f"adamw, lr {n['lr']:.2e} after {warmup} steps"):
         assert text in told, text
