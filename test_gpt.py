@@ -1906,12 +1906,17 @@ def exact(page):
     return page.evaluate("""Object.fromEntries([...document.querySelectorAll("[data-value]")].map(
         x => [x.id || x.closest("tr, li").firstChild.textContent.trim(), +x.dataset.value]))""")
 
+def fitting(n, n_bytes, *how):
+    """n sequences, halved until a step takes at most n_bytes, as train.py does."""
+    need = sum(gpt.training_bytes(how[0], n, *how[1:]).values())
+    return n if not n or need <= n_bytes else fitting(n // 2, n_bytes, *how)
+
 def random_choice(rng, facts):
     """A size, shape, training and machine such as the page can show."""
     yes_or_no, heads = [False, True], rng.randint(1, 16)
     return {name: rng.choice(values) for name, values in {
         "size": [*T.SIZES], "gpu": [*facts["cards"], *facts["cpu"]], "dtype": ["half", "float32"],
-        "optimizer": ["muon", "adamw"], "mfu": [0.1, 0.8], "tokens_per_param": [0.02, 0.7, 5.5, 321],
+        "optimizer": ["muon", "adamw"], "mfu": [0.1, 0.8], "tokens_per_param": [0.02, 0.7, 5.5, 99],
         "grad_checkpoint": yes_or_no, "bias": yes_or_no, "tie_weights": yes_or_no, "price": [1.25],
         "n_heads": [heads], "d_model": range(heads, 128 * heads, heads), "n_layers": range(1, 41),
         "max_seq_len": range(32, 4096), "vocab_size": range(257, 130_000)}.items()}
@@ -1920,11 +1925,14 @@ def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(c
     page, rng, facts = calculator(), random.Random(1), json.loads(" ".join(facts_text().split()))
     usual = {"gpu": "T4", "optimizer": "muon", "dtype": "half", "grad_checkpoint": False,
              "tokens_per_param": 20, "mfu": 0.4, "price": 0.35}
-    for c in [{"size": size} for size in T.SIZES] + [random_choice(rng, facts) for _ in range(20)]:
+    edge = (16 * 256 / 0.58)**(1 / 0.571) / 3_505_152  # where tiny's batch goes from 16 to 32
+    for c in [{"size": size} for size in T.SIZES] + [random_choice(rng, facts) for _ in range(20)] + [
+            {"size": "tiny", "tokens_per_param": edge * x} for x in (0.999, 1.001)]:
         page.evaluate("hash => { location.hash = hash; readAddress(); }",
                       "&".join(f"{name}={value}" for name, value in c.items()))
         c = usual | asdict(T.SIZES[c["size"]]) | c
-        config, cpu = GPTConfig(**{name: c[name] for name in asdict(TINY)}), c["gpu"] in facts["cpu"]
+        config = GPTConfig(**{name: c[name] for name in asdict(TINY)})
+        cpu = c["gpu"] in facts["cpu"]
         memory, teraflops, _ = (facts["cards"] | facts["cpu"])[c["gpu"]]
         with torch.device("meta"):
             model = GPT(config)
@@ -1934,11 +1942,9 @@ def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(c
         batch = sequences * config.max_seq_len
         step = flops * batch / (c["mfu"] * teraflops * 1e12)
         hours = max(step, 0 if cpu else gpt.LEAST_STEP) * tokens / batch / 3600
-        def fitting(n):  # halved until it fits, as train.py does
-            need = sum(gpt.training_bytes(model, n, *how).values())
-            return n if not n or need <= 0.9e9 * memory else fitting(n // 2)
         at_once = 2048 if cpu else 65_536 if memory > 39 else 16_384  # as in choose_device()
-        micro = fitting(min(sequences, max(1, at_once // config.max_seq_len)))
+        micro, largest = (fitting(n, 0.9e9 * memory, model, *how) for n in (
+            min(sequences, max(1, at_once // config.max_seq_len)), sequences))
         parts = gpt.training_bytes(model, micro or 1, *how)
         paper = {label.strip(): text for label, text in gpt.describe(c["size"], config).items()}
         counts = {label: int(paper[label].split()[0].replace(",", "")) for label in (
@@ -1948,7 +1954,7 @@ def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(c
             "params": T.count(model), "all_tokens": tokens, "flops": flops * tokens, "hours": hours,
             "cost": hours * c["price"], "share": flops * tokens / hours / 3600 / (teraflops * 1e12),
             "sequences": sequences, "steps": math.ceil(tokens / batch), "lr": lr, "micro": micro,
-            "memory": sum(parts.values()), "largest": fitting(sequences)}), page.url
+            "memory": sum(parts.values()), "largest": largest}), page.url
         if c["gpu"] == "T4" and c["price"] == 0.35:
             assert f"{page.inner_text('#hours')}, {page.inner_text('#cost')}" in paper.values()
 
