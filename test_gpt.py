@@ -1919,7 +1919,7 @@ def random_choice(rng, facts):
         "optimizer": ["muon", "adamw"], "mfu": [0.1, 0.8], "tokens_per_param": [0.02, 0.7, 5.5, 99],
         "grad_checkpoint": yes_or_no, "bias": yes_or_no, "tie_weights": yes_or_no, "price": [1.25],
         "n_heads": [heads], "d_model": range(heads, 128 * heads, heads), "n_layers": range(1, 41),
-        "max_seq_len": range(32, 4096), "vocab_size": range(257, 130_000)}.items()}
+        "max_seq_len": [16, 64, 700, 4095], "vocab_size": range(257, 130_000)}.items()}
 
 def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(calculator):
     page, rng, facts = calculator(), random.Random(1), json.loads(" ".join(facts_text().split()))
