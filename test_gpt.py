@@ -1928,7 +1928,10 @@ def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(c
              "tokens_per_param": 20, "mfu": 0.4, "price": 0.35}
     edge = (16 * 256 / 0.58)**(1 / 0.571) / 3_505_152  # where tiny's batch goes from 16 to 32
     given = [{"size": size} for size in T.SIZES] + [random_choice(rng, facts) for _ in range(20)]
-    for c in given + [{"size": "tiny", "tokens_per_param": edge * x} for x in (0.999, 1.001)]:
+    given += [{"size": "tiny", "tokens_per_param": edge * x} for x in (0.999, 1.001)]
+    given += [{"size": "medium", "max_seq_len": 4, "tokens_per_param": 0.01, "dtype": dtype}
+              for dtype in ("half", "float32")]  # where Muon's products exceed the activations
+    for c in given:
         page.evaluate("hash => { location.hash = hash; readAddress(); }",
                       "&".join(f"{name}={value}" for name, value in c.items()))
         c = usual | asdict(T.SIZES[c["size"]]) | c
@@ -1976,7 +1979,7 @@ def test_the_calculator_goes_by_keyboard_pointer_link_and_flags(calculator, monk
     monkeypatch.setattr(sys, "argv", ["gpt.py", "--calculator", "--size=small", "--bias=False",
                                       "--gpu=RTX 4090", "--dtype=float32"])
     gpt.main()
-    assert page.inner_text("#summary").startswith("Small on one RTX 4090: ")
+    assert page.inner_text("#summary").startswith("A changed small on one RTX 4090: ")
     assert page.inner_text("#command") == (
         "python train.py --size=small --tokens_per_param=20 --bias=False --dtype=float32")
     for width, theme in ((390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")):
