@@ -1929,6 +1929,7 @@ def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(c
     edge = (16 * 256 / 0.58)**(1 / 0.571) / 3_505_152  # where tiny's batch goes from 16 to 32
     given = [{"size": size} for size in T.SIZES] + [random_choice(rng, facts) for _ in range(20)]
     given += [{"size": "tiny", "tokens_per_param": edge * x} for x in (0.999, 1.001)]
+    given += [{"size": "small", "gpu": "A100", "price": 1}]  # 65,536 tokens at once
     given += [{"size": "medium", "max_seq_len": 4, "tokens_per_param": 0.01, "dtype": dtype}
               for dtype in ("half", "float32")]  # where Muon's products exceed the activations
     for c in given:
