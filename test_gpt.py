@@ -1989,7 +1989,7 @@ def test_the_calculator_goes_by_keyboard_pointer_link_and_flags(calculator, monk
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 def test_the_calculators_command_starts_the_run_that_it_shows(calculator, home, tmp_path):
-    page = calculator("size=toy&d_model=64&n_layers=1&max_seq_len=64&tokens_per_param=0.03"
+    page = calculator("size=toy&d_model=64&n_layers=1&max_seq_len=64&tokens_per_param=0.035"
                       "&optimizer=adamw&bias=False&gpu=two+CPU+cores")
     flags = *page.inner_text("#command").split()[2:], "--eval_tokens=2048"
     told = run("train.py", *flags, f"--data_dir={home / 'data'}", cwd=tmp_path).stdout
