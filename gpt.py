@@ -13,7 +13,7 @@ A GPT from the outside: the name to import, trained models, their curves, and si
     python gpt.py --export=FOLDER out/a             # a run for Hugging Face's transformers
     python gpt.py --import=gpt2 out/gpt2            # a GPT-2 of theirs as a run: a folder or a name
 """
-import base64, builtins, glob, json, os, signal, sys, webbrowser
+import base64, builtins, json, os, signal, sys, webbrowser
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -59,12 +59,12 @@ def checkpoint_file(path):
     latest checkpoint; for a folder of runs the same of its newest run. UserError: there is none."""
     if os.path.isfile(path):
         return path
-    for depth in ("", "*"):
-        files = [os.path.join(path, file) for name in ("best.pt", "ckpt.pt", "ckpt_prev.pt")
-                 for file in glob.glob(os.path.join(depth, name), root_dir=path)]
+    for depth in ("", "*/"):
+        files = [file for name in ("best.pt", "ckpt.pt", "ckpt_prev.pt")
+                 for file in Path(path).glob(depth + name)]
         if files:
-            newest = os.path.dirname(max(files, key=os.path.getmtime))
-            return next(file for file in files if os.path.dirname(file) == newest)
+            newest = max(files, key=os.path.getmtime).parent
+            return str(next(file for file in files if file.parent == newest))
     raise UserError(f"there is no checkpoint in {path}: prepare.py, then train.py, make one")
 
 def load(path, device="cpu"):
@@ -73,15 +73,11 @@ def load(path, device="cpu"):
     path = checkpoint_file(path)
     checkpoint = train.load_checkpoint(path)
     shape = {name: value for name, value in checkpoint["config"].items() if hasattr(TINY, name)}
-    config = GPTConfig(**shape)  # old files lack fields, newer ones may have more
-    with torch.device("meta"):  # draws no random weights
-        model = GPT(config)
+    model = GPT(GPTConfig(**shape))  # old files lack fields, newer ones may have more
     try:
-        model.load_state_dict(checkpoint["model"], assign=True)
+        model.load_state_dict(checkpoint["model"])
     except RuntimeError:
         raise UserError(f"{path} does not have the weights of its config") from None
-    if config.tie_weights:  # assign has made them two
-        model.head.weight = model.tok_emb.weight
     return model.to(device).eval(), Tokenizer(checkpoint["tokenizer"])
 
 # ---- Hugging Face: a run as their files, and their GPT-2 as a run ------------------------------
