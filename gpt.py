@@ -143,9 +143,8 @@ def read_tokenizer(theirs):
     raise ValueError(f"its tokenizer is not a byte-level BPE of GPT-2's kind with {END}")
 
 def import_gpt2(source, out_dir):
-    """Make a GPT-2 of transformers, a folder or a name on their hub, a new run: best.pt to sample
-    and finetune, meta.json for prepare.py --tokenizer=OUT_DIR. <|endoftext|> becomes the last id.
-    Returns the GPTConfig. UserError: it is missing or no GPT-2; OSError: out_dir exists."""
+    """Make a GPT-2 of transformers, a folder or a name on their hub, a new run; <|endoftext|> is its
+    last id. Returns its GPTConfig. UserError: it is no GPT-2; OSError: out_dir exists."""
     transformers = hugging_face()
     try:
         given = transformers.AutoConfig.from_pretrained(source)
@@ -178,11 +177,12 @@ def import_gpt2(source, out_dir):
     Path(out_dir, "meta.json").write_text(json.dumps({"tokenizer": spec}), encoding="utf-8")
     return config
 
-# ---- Curves ------------------------------------------------------------------------------------
+# ---- Curves, and the laws that they follow -------------------------------------------------------
 def read_log(run):
     """(name, log): a run's log.csv, or a .csv file, as an array of named rows; NaN: no value."""
-    is_log = str(run).endswith(".csv")
-    path = Path(run) if is_log else Path(checkpoint_file(run)).parent / "log.csv"
+    path = Path(run)
+    if path.suffix != ".csv":
+        path = Path(checkpoint_file(run)).with_name("log.csv")
     try:
         log = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
         if not np.isfinite(log["val_loss"]).any():
@@ -207,7 +207,6 @@ def plot(*runs):
     axes[0].legend()
     return figure
 
-# ---- Scaling laws: what loss a size and a number of tokens lead to -------------------------------
 def law(N, D, E, A, alpha, B, beta):
     """The loss of N parameters trained on D tokens (Hoffmann et al. 2022, equation 10)."""
     return E + A / N**alpha + B / D**beta
@@ -363,8 +362,7 @@ def training_bytes(model, sequences, optimizer="muon", half=True, grad_checkpoin
         moments -= 4 * matrices  # one moment instead of two
         of_largest_shape = c.n_layers * c.mlp_ratio * c.d_model**2
         products = (19 if half else 17) * of_largest_shape  # measured: the copies in Muon's step
-    copied = train.count(model.head)
-    copied += matrices // c.n_layers if grad_checkpoint else matrices  # one block at a time
+    copied = train.count(model.head) + matrices // (c.n_layers if grad_checkpoint else 1)
     activations = sequences * c.max_seq_len * activation_bytes(c, half, grad_checkpoint)[1]
     return {"weights, float32": 4 * n_params,
             "their copies in half precision": 2 * copied if half else 0,
@@ -373,8 +371,7 @@ def training_bytes(model, sequences, optimizer="muon", half=True, grad_checkpoin
             "activations, or later Muon's products": max(activations, products)}
 
 def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="muon", *how):
-    """What follows from a size: a dict from labels to texts; headings have empty texts. how: half
-    and grad_checkpoint, as in training_bytes."""
+    """What follows from a size: a dict from labels to texts; of headings, to empty ones."""
     with torch.device("meta"):
         model = GPT(config)
     keys = {"token embeddings": "tok_emb", "position embeddings": "pos_emb", "attention": "attn",
@@ -384,7 +381,6 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="m
     n_params, T = train.count(model), config.max_seq_len
     flops, tokens = train.flops_per_token(model), tokens_per_param * n_params
     sequences, lr = train.recipe(config, tokens, train.SEQUENCES[size], optimizer)
-    embeddings = train.count(model.tok_emb) + train.count(model.pos_emb)
     micro_batch = min(sequences, max(1, 16_384 // T))  # train.py's, on a GPU below 39 GB
     memory = training_bytes(model, micro_batch, optimizer, *how)
     room = 0.9e9 * CARDS[card][0]  # the driver takes the rest
@@ -398,7 +394,6 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="m
         "parameters": "",
         **{f"  {label}": f"{n:,}" if n else "0 (tied)" for label, n in parts.items()},
         "  total": f"{n_params:,}",
-        "  without embeddings": f"{n_params - embeddings:,}",
         "recipe": "",
         "  training FLOPs a token": f"{flops / 1e6:,.1f} M",
         f"  tokens, {tokens_per_param:g} per parameter": f"{tokens / 1e6:,.1f} M",

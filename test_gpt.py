@@ -839,7 +839,6 @@ def test_the_printed_counts_are_those_of_models_with_weights(call):
         model = GPT(config)
         assert table["total"][i] == f"{T.count(model):,}"
         assert table["MLP"][i] == f"{sum(T.count(block.mlp) for block in model.blocks):,}"
-        assert table["without embeddings"][i] == f"{T.count(model.blocks) + T.count(model.ln_f):,}"
 
 @pytest.mark.parametrize("half", [True, False], ids=["half", "float32"])
 @pytest.mark.parametrize("config", [TOY, TINY], ids=["toy", "tiny"])
