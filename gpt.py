@@ -143,7 +143,7 @@ def read_tokenizer(theirs):
     raise ValueError(f"its tokenizer is not a byte-level BPE of GPT-2's kind with {END}")
 
 def import_gpt2(source, out_dir):
-    """Make a GPT-2 of transformers, a folder or a name on their hub, a new run; <|endoftext|> is its
+    """Make a GPT-2 of transformers, a folder or a name on their hub, a run; <|endoftext|> is its
     last id. Returns its GPTConfig. UserError: it is no GPT-2; OSError: out_dir exists."""
     transformers = hugging_face()
     try:
