@@ -313,7 +313,7 @@ def describe_fit(runs, others=()):
     rows = [["loss = E + A / N^alpha + B / D^beta", f"these {len(N)} runs", *LAWS]]
     for label, ours, *theirs in zip(("E", "A", "alpha", "B", "beta"), fits, *LAWS.values()):
         rows.append([label, interval(ours), *map(str, theirs)])
-    most = float(f"{max(flops):.0e}")
+    most = float(f"{max(flops):.1e}")
     for C in (most, 5.76e23):  # the second is Chinchilla's
         ours, *theirs = (C / 6 / best_size(C, *law)**2 for law in (fits, *LAWS.values()))
         rows.append([f"best D / N at {C:.3g} FLOPs", interval(ours), *(f"{x:.3g}" for x in theirs)])
@@ -326,7 +326,7 @@ def describe_fit(runs, others=()):
     N, D = train.count(models[size]), 5 * most / train.flops_per_token(models[size])
     text = (f"{aligned(rows)}\noff by {off:.3f} nats (root mean square)\n\n"
             f"Next, five times the compute, on {D / 1e6:.1f}M tokens of the same text:\n"
-            f"python train.py --size={size} --flops={5 * most:.0e}\n"
+            f"python train.py --size={size} --flops={5 * most:g}\n"
             f"expected loss: {interval(law(N, D, *fits))}")
     for N, _, D, _, loss, name in zip(*results(others)) if others else []:
         text += f"\n{name}: {loss:.3f}, expected {interval(law(N, D, *fits))}"
