@@ -1648,7 +1648,7 @@ def facts_text():
 
 def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
     """UPDATE=1 writes them anew. Six logs, assets/scaling/iso-*.csv, or more make our own law."""
-    facts, runs = json.loads(" ".join(facts_text().split())), []
+    facts, runs = json.loads(facts_text()), []
     for path in sorted(HERE.glob("assets/scaling/iso-*.csv")):
         first, *_, last = csv.DictReader(path.read_text().splitlines())
         ends = map(float, [last[name] for name in ("tokens", "flops", "val_loss", "bpb")])
@@ -1669,12 +1669,11 @@ def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
             "text": "stories, prose and books", "runs": len(runs), "N": [min(N), max(N)],
             "D": [min(D), max(D)], "bytes_per_token": round(np.mean(losses / bpb) / math.log(2), 3),
             "error": round(np.mean((gpt.law(N, D, *law) - losses)**2)**0.5, 4)}
-    if os.environ.get("UPDATE"):  # a line may break in a name: the page reads it as a space
-        text = ",\n".join(textwrap.fill(f'"{name}": {json.dumps(fact)}', 98, break_on_hyphens=False)
-                          for name, fact in facts.items())
+    if os.environ.get("UPDATE"):
+        text = ",\n".join(f'"{name}": {json.dumps(fact)}' for name, fact in facts.items())
         page = CALCULATOR.read_text(encoding="utf-8").replace(facts_text(), f"\n{{{text}}}\n")
         CALCULATOR.write_text(page, encoding="utf-8")
-    assert json.loads(" ".join(facts_text().split())) == json.loads(json.dumps(facts))
+    assert json.loads(facts_text()) == json.loads(json.dumps(facts))
 
 @pytest.fixture(scope="session")
 def calculator():
@@ -1711,7 +1710,7 @@ def random_choice(rng, facts):
         "max_seq_len": [16, 64, 700, 4095], "vocab_size": range(257, 130_000)}.items()}
 
 def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(calculator):
-    page, rng, facts = calculator(), random.Random(1), json.loads(" ".join(facts_text().split()))
+    page, rng, facts = calculator(), random.Random(1), json.loads(facts_text())
     usual = {"gpu": "T4", "optimizer": "muon", "dtype": "half", "grad_checkpoint": False,
              "tokens_per_param": 20, "mfu": 0.4, "price": 0.35}
     edge = (16 * 256 / 0.58)**(1 / 0.571) / 3_505_152  # where tiny's batch goes from 16 to 32
