@@ -130,14 +130,15 @@ def read_tokenizer(theirs):
     from transformers.convert_slow_tokenizer import bytes_to_unicode
     byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
     ids = theirs.get_vocab()
-    end = ids.pop(END, None)
+    end = ids.pop(END)
     texts = sorted(ids, key=ids.get)  # the order in which its training found them
     tokens = [bytes(byte_of[c] for c in text) for text in texts]
     spec = {"name": "gpt2" if len(tokens) == 50_256 else "bpe",  # as prepare.py calls them
             "tokens": [base64.b64encode(token).decode() for token in tokens]}
     order = [*map(ids.get, texts), end]
     sample = theirs.decode(range(len(theirs))) + "हिन्दी"  # the patterns differ in Hindi's marks
-    for spec["pattern"] in (GPT2_PATTERN, BPE_PATTERN):
+    for pattern in (GPT2_PATTERN, BPE_PATTERN):
+        spec["pattern"] = pattern
         if [order[i] for i in Tokenizer(spec).encode(sample)] == theirs.encode(sample):
             return spec, order
     raise ValueError(f"its tokenizer is not a byte-level BPE of GPT-2's kind with {END}")
@@ -169,7 +170,7 @@ def import_gpt2(source, out_dir):
         for name in ("tok_emb.weight", "head.weight"):  # our order, no rows that are no token's
             weights[name] = weights[name][ids]
     except Exception as error:  # a dozen kinds, some with pages of text
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{source} is not a GPT-2 to import: {reason:.200}") from None
     Path(out_dir).mkdir(parents=True)
     train.save_checkpoint(Path(out_dir, "best.pt"), {
@@ -224,16 +225,17 @@ def results(runs):
     training FLOPs, the last val loss, and the name. UserError: a run has not come to its end."""
     rows = []
     for name, log in map(read_log, runs):
-        if "params" not in log.dtype.names or not log["lr"][-1] < 0.2 * np.nanmax(log["lr"]):
+        at_end = log["lr"][-1] < 0.05 * np.nanmax(log["lr"]) and np.isfinite(log["val_loss"][-1])
+        if "params" not in log.dtype.names or not at_end:
             raise UserError(f"{name} is not the log of a finished run of this edition")
         sizes, ends = log[["params", "blocks"]][0], log[["tokens", "flops", "val_loss"]][-1]
         rows.append((*sizes, *ends, name))
-    return map(np.array, zip(*sorted(rows), strict=True))
+    return map(np.array, zip(*sorted(rows)))
 
-def resamples(n):
+def resamples(n, seed=0):
     """Weights of n runs, (301, n): equal in the first row, random in the others. How far a fit
     varies with them says how much hangs on single runs (a Bayesian bootstrap, Rubin 1981)."""
-    weights = np.random.default_rng(0).dirichlet(np.ones(n), 300)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(n), 300)
     return np.vstack([np.full(n, 1 / n), weights])
 
 def interval(values):
@@ -243,7 +245,7 @@ def interval(values):
 
 def aligned(rows):
     """Text: rows of texts in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 def isoflop(*runs):
@@ -261,23 +263,23 @@ def isoflop(*runs):
         at = budgets == budget
         x = np.log(N[at])
         sizes = np.unique(N[at])
-        axis.plot(N[at], losses[at], "o", color=f"C{i}", label=f"{budget:.0e} FLOPs")
-        if len(sizes) < 3:
-            continue  # not a parabola
-        parabolas = [np.polyfit(x, losses[at], 2, w=w**0.5) for w in resamples(len(x))]
-        grid = np.linspace(x[0], x[-1])
-        axis.plot(np.exp(grid), np.polyval(parabolas[0], grid), color=f"C{i}")
-        a, b, _ = np.transpose(parabolas)
-        best = np.exp(np.where(a > 0, -b / (2 * a), x[-1]))                    # (301,)
-        if not sizes[1] < best[0] < sizes[-2]:
-            rows.append([f"{budget:.0e}", "none: two sizes must lie on either side", *4 * [""]])
-            continue
-        loss = np.polyval(parabolas[0], np.log(best[0]))
-        axis.plot(best[0], loss, "*", color=f"C{i}", ms=15)
-        axis.plot(np.percentile(best, (5, 95)), (loss, loss), lw=6, alpha=0.4, color=f"C{i}")
-        values = [np.interp(best, N[at], numbers[at]) / 1e6 for numbers in (N, blocks, D)]
-        minima[budget] = [*values, values[2] / values[0]]
-        rows.append([f"{budget:.0e}", *map(interval, minima[budget]), f"{loss:.3f}"])
+        row = [f"{budget:.2g}", "none: two sizes must lie on either side", "", "", "", ""]
+        axis.plot(N[at], losses[at], "o", color=f"C{i}", label=f"{budget:.2g} FLOPs")
+        if len(sizes) >= 4:
+            curves = [np.polyfit(x, losses[at], 2, w=w**0.5) for w in resamples(len(x), i)]
+            a, b, _ = np.transpose(curves)
+            best = np.exp(np.where(a > 0, -b / (2 * a), x[-1]))                # (301,)
+            grid = np.linspace(x[0], x[-1])
+            axis.plot(np.exp(grid), np.polyval(curves[0], grid), color=f"C{i}")
+            if sizes[1] < best[0] < sizes[-2]:
+                loss = np.polyval(curves[0], np.log(best[0]))
+                axis.plot(best[0], loss, "*", color=f"C{i}", ms=15)
+                ends = np.percentile(best, (5, 95))
+                axis.plot(ends, (loss, loss), lw=6, alpha=0.4, color=f"C{i}")
+                values = [np.interp(best, N[at], numbers[at]) / 1e6 for numbers in (N, blocks, D)]
+                minima[budget] = [*values, values[2] / values[0]]
+                row = [f"{budget:.2g}", *map(interval, minima[budget]), f"{loss:.3f}"]
+        rows.append(row)
     axis.set(xscale="log", xlabel="parameters", ylabel="validation loss, nats per token")
     axis.legend()
     if len(minima) > 1:
@@ -324,10 +326,10 @@ def describe_fit(runs, others=()):
     best = best_size(5 * most, *fits[:, 0])
     size = min(models, key=lambda size: abs(np.log(train.count(models[size]) / best)))
     N, D = train.count(models[size]), 5 * most / train.flops_per_token(models[size])
-    text = (f"{aligned(rows)}\noff by {off:.3f} nats (root mean square)\n\n"
+    text = (f"{aligned(rows)}\n\n"
             f"Next, five times the compute, on {D / 1e6:.1f}M tokens of the same text:\n"
             f"python train.py --size={size} --flops={5 * most:g}\n"
-            f"expected loss: {interval(law(N, D, *fits))}")
+            f"expected loss: {interval(law(N, D, *fits))}, and runs are off by {off:.3f}")
     for N, _, D, _, loss, name in zip(*results(others)) if others else []:
         text += f"\n{name}: {loss:.3f}, expected {interval(law(N, D, *fits))}"
     return text
@@ -381,7 +383,7 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="m
     n_params, T = train.count(model), config.max_seq_len
     flops, tokens = train.flops_per_token(model), tokens_per_param * n_params
     sequences, lr = train.recipe(config, tokens, train.SEQUENCES[size], optimizer)
-    micro_batch = min(sequences, max(1, 16_384 // T))  # train.py's, on a GPU below 39 GB
+    micro_batch = min(sequences, max(1, (65_536 if CARDS[card][0] > 39 else 16_384) // T))
     memory = training_bytes(model, micro_batch, optimizer, *how)
     room = 0.9e9 * CARDS[card][0]  # the driver takes the rest
     most = sequences
@@ -415,9 +417,8 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="m
         table[label] = f"{time}, ${price * hours:,.2f}"
     return table
 
-NOTE = """
-Memory: without dropout, not compiled; it fits if it takes at most 90% of the card. 1 MB is 1e6
-bytes. Prices and the share of the peak are assumptions. Starting a step's kernels takes 20 ms."""
+NOTE = """Memory: without dropout, not compiled; it fits if it takes 90% of a card or less. 1 MB is
+1e6 bytes. Prices and the share of the peak are assumed. Starting a step's kernels takes 20 ms."""
 
 # ---- The command line, and what sample.py shares of it -------------------------------------------
 def number(kind, least, most):
@@ -447,11 +448,10 @@ def parse_flags():
     add("--optimizer", choices=train.LR_SCALES, default="muon", help="[muon]")
     add("--gpu", choices=CARDS, default="T4", help="the card whose memory is to be filled [T4]")
     add("--dtype", choices=("half", "float32"), default="half", help="of matrix products [half]")
-    add("--grad_checkpoint", **switch, default=False, help="[False]")
     for name in ("vocab_size", "max_seq_len", "d_model", "n_heads", "n_layers"):
         add(f"--{name}", type=whole, help="another shape, as in train.py")
-    for name in ("bias", "tie_weights"):
-        add(f"--{name}", **switch, help="[True]")
+    for name in ("bias", "tie_weights", "grad_checkpoint"):
+        add(f"--{name}", **switch, help="as in train.py")
     add("--mfu", type=number(float, 0.001, 1), default=0.4, help="share of a card's peak [0.4]")
     flags = parser.parse_intermixed_args()
     many, one = flags.plot + flags.isoflop + flags.fit, bool(flags.export) + bool(flags.source)
@@ -514,7 +514,7 @@ def main():
             texts = [table[label] for table in tables]
             row = "".join(f"{text:>18}" for text in texts)
             print(f"{label:<44}{row}" if any(texts) else f"\n{label}")
-        print(NOTE)
+        print(f"\n{NOTE}")
 
 if __name__ == "__main__":
     run_script(main)

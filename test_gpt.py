@@ -991,7 +991,7 @@ def log_by_law(path, N, flops, off=0.0):
     D = flops / 6 / N
     path.write_text("step,tokens,loss,val_loss,lr,flops,params,blocks\n"
                     f"0,0,,9,,0,{N},{N / 4}\n1,{D / 9},9,,0.01,{flops / 9},,\n"
-                    f"9,{D},,{gpt.law(N, D, *LAW) + off},0.001,{flops},,\n")
+                    f"9,{D},,{gpt.law(N, D, *LAW) + off},0.0004,{flops},,\n")
     return path
 
 def test_isoflop_and_fit_find_the_law_that_runs_follow(tmp_path, call):
@@ -1028,7 +1028,7 @@ def test_a_minimum_needs_two_sizes_on_either_side_and_finished_runs(tmp_path):
     assert "none: two sizes must lie on either side" in gpt.isoflop(*logs)[1]
     logs.append(log_by_law(tmp_path / "small.csv", 0.3 * best, 1e14))
     assert "none" not in gpt.isoflop(*logs)[1]
-    logs[0].write_text(logs[0].read_text().replace(",0.001,", ",0.009,"))  # its rate is still high
+    logs[0].write_text(logs[0].read_text().replace(",0.0004,", ",0.0009,"))  # the rate is high
     for function in (lambda: gpt.isoflop(*logs), lambda: gpt.describe_fit(logs)):
         with pytest.raises(UserError, match="0.6 is not the log of a finished run"):
             function()
