@@ -133,15 +133,14 @@ def read_tokenizer(theirs):
     end = ids.pop(END)
     texts = sorted(ids, key=ids.get)  # the order in which its training found them
     tokens = [bytes(byte_of[c] for c in text) for text in texts]
+    pattern = BPE_PATTERN if "p{M}" in theirs.backend_tokenizer.to_str() else GPT2_PATTERN
     spec = {"name": "gpt2" if len(tokens) == 50_256 else "bpe",  # as prepare.py calls them
-            "tokens": [base64.b64encode(token).decode() for token in tokens]}
+            "pattern": pattern, "tokens": [base64.b64encode(token).decode() for token in tokens]}
     order = [*map(ids.get, texts), end]
-    sample = theirs.decode(range(len(theirs))) + "हिन्दी"  # the patterns differ in Hindi's marks
-    for pattern in (GPT2_PATTERN, BPE_PATTERN):
-        spec["pattern"] = pattern
-        if [order[i] for i in Tokenizer(spec).encode(sample)] == theirs.encode(sample):
-            return spec, order
-    raise ValueError(f"its tokenizer is not a byte-level BPE of GPT-2's kind with {END}")
+    sample = theirs.decode(range(len(theirs)))  # any text on which the two might differ
+    if [order[i] for i in Tokenizer(spec).encode(sample)] != theirs.encode(sample):
+        raise ValueError(f"its tokenizer is not a byte-level BPE of GPT-2's kind with {END}")
+    return spec, order
 
 def import_gpt2(source, out_dir):
     """Make a GPT-2 of transformers, a folder or a name on their hub, a run; <|endoftext|> is its
@@ -225,8 +224,8 @@ def results(runs):
     training FLOPs, the last val loss, and the name. UserError: a run has not come to its end."""
     rows = []
     for name, log in map(read_log, runs):
-        at_end = log["lr"][-1] < 0.05 * np.nanmax(log["lr"]) and np.isfinite(log["val_loss"][-1])
-        if "params" not in log.dtype.names or not at_end:
+        at_end = log["lr"][-1] * log["step"][-1] < 2 * np.nanmax(log["lr"])  # one step above zero
+        if "params" not in log.dtype.names or not at_end or np.isnan(log["val_loss"][-1]):
             raise UserError(f"{name} is not the log of a finished run of this edition")
         sizes, ends = log[["params", "blocks"]][0], log[["tokens", "flops", "val_loss"]][-1]
         rows.append((*sizes, *ends, name))
@@ -255,7 +254,7 @@ def isoflop(*runs):
     import matplotlib.pyplot as plt
     N, blocks, D, flops, losses, _ = results(runs)
     budgets = np.array([float(f"{f:.1e}") for f in flops])
-    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axis = plt.subplots(layout="constrained")
     plt.close(figure)
     rows = [["FLOPs, not Muon's", "N, millions", "in the blocks", "D, millions", "D / N", "loss"]]
     minima = {}
