@@ -254,7 +254,7 @@ def isoflop(*runs):
     import matplotlib.pyplot as plt
     N, blocks, D, flops, losses, _ = results(runs)
     budgets = np.array([float(f"{f:.1e}") for f in flops])
-    figure, axis = plt.subplots(layout="constrained")
+    figure, axis = plt.subplots()
     plt.close(figure)
     rows = [["FLOPs, not Muon's", "N, millions", "in the blocks", "D, millions", "D / N", "loss"]]
     minima = {}
