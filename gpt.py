@@ -337,7 +337,7 @@ def describe_fit(runs, others=()):
 CARDS = {  # GB, dense TFLOP/s in half precision (by data sheets), USD per hour (an assumption)
     "T4": (16, 65, 0.35), "L4": (24, 121, 0.70), "RTX 4090": (24, 165, 0.40),
     "A100": (40, 312, 1.80), "H100": (80, 989, 3.00), "H200": (141, 989, 4.00)}
-LEAST_STEP = 0.02  # seconds in which Python starts a step's kernels; measured on an H100's host
+LAYER_TIME = 0.0035  # seconds of a step in which Python starts a layer's kernels, by an H100's host
 
 def activation_bytes(config, half=True, grad_checkpoint=False):
     """(kept, peak), bytes per token: what autograd keeps for the backward pass, and the most that
@@ -379,15 +379,14 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="m
             "MLP": "mlp", "LayerNorms": "ln_", "head": "head"}  # what names of parameters contain
     parts = {label: sum(p.numel() for name, p in model.named_parameters() if key in name)
              for label, key in keys.items()}
-    n_params, T = train.count(model), config.max_seq_len
+    n_params, T, gigabytes = train.count(model), config.max_seq_len, CARDS[card][0]
     flops, tokens = train.flops_per_token(model), tokens_per_param * n_params
     sequences, lr = train.recipe(config, tokens, train.SEQUENCES[size], optimizer)
-    micro_batch = min(sequences, max(1, (65_536 if CARDS[card][0] > 39 else 16_384) // T))
+    micro_batch = min(sequences, max(1, (65_536 if gigabytes > 39 else 16_384) // T))
     memory = training_bytes(model, micro_batch, optimizer, *how)
-    room = 0.9e9 * CARDS[card][0]  # the driver takes the rest
     most = sequences
-    while most and sum(training_bytes(model, most, optimizer, *how).values()) > room:
-        most //= 2  # as train.py does
+    while most and sum(training_bytes(model, most, optimizer, *how).values()) > 0.9e9 * gigabytes:
+        most //= 2  # as train.py does; the driver takes the rest of the memory
     table = {
         "": size,
         "layers x width, heads": f"{config.n_layers} x {config.d_model}, {config.n_heads}",
@@ -406,18 +405,19 @@ def describe(size, config, tokens_per_param=20, mfu=0.4, card="T4", optimizer="m
         "memory at this micro-batch, MB": "",
         **{f"  {label}": f"{n / 1e6:,.1f}" for label, n in memory.items()},
         "  all of these": f"{sum(memory.values()) / 1e6:,.1f}",
-        f"largest micro-batch on one {card} ({CARDS[card][0]} GB)": f"{most} x {T:,}",
+        f"largest micro-batch on one {card} ({gigabytes} GB)": f"{most} x {T:,}",
         f"time and money at {mfu:.0%} of a card's peak in half precision": ""}
     for name, (_, teraflops, price) in CARDS.items():
-        seconds = max(flops * sequences * T / (mfu * teraflops * 1e12), LEAST_STEP)  # a step
-        hours = seconds * tokens / (sequences * T) / 3600
+        computing = flops * tokens / (mfu * teraflops * 1e12)
+        starting = LAYER_TIME * config.n_layers * tokens / (sequences * T)
+        hours = max(computing, starting) / 3600
         time = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.1f} min"
         label = f"  {name}: {teraflops} TFLOP/s, ${price:.2f} an hour"
         table[label] = f"{time}, ${price * hours:,.2f}"
     return table
 
 NOTE = """Memory: without dropout, not compiled; it fits if it takes 90% of a card or less. 1 MB is
-1e6 bytes. Prices and the share of the peak are assumed. Starting a step's kernels takes 20 ms."""
+1e6 bytes. Prices and the share of the peak are assumed; a step takes 3.5 ms per layer at least."""
 
 # ---- The command line, and what sample.py shares of it -------------------------------------------
 def number(kind, least, most):

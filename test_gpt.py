@@ -1658,7 +1658,7 @@ def test_facts_in_the_calculator_are_gpt_pys_and_the_logs():
         "usual": {name: getattr(TINY, name) for name in ("vocab_size", "bias", "tie_weights")},
         "sizes": {size: {name: getattr(config, name) for name in shape}
                   | {"sequences": T.SEQUENCES[size]} for size, config in T.SIZES.items()},
-        "lr_scales": T.LR_SCALES, "least_step": gpt.LEAST_STEP, "cards": gpt.CARDS,
+        "lr_scales": T.LR_SCALES, "layer_time": gpt.LAYER_TIME, "cards": gpt.CARDS,
         "laws": {"this project": facts["laws"]["this project"]} | gpt.LAWS,
         "runs": [(name, round(N / 1e3), round(D / 1e3), round(C / 1e12, 2), round(loss, 3))
                  for name, N, D, C, loss, _ in runs]}
@@ -1733,7 +1733,7 @@ def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(c
         sequences, lr = T.recipe(config, tokens, T.SEQUENCES[c["size"]], c["optimizer"])
         batch = sequences * config.max_seq_len
         step = flops * batch / (c["mfu"] * teraflops * 1e12)
-        hours = max(step, 0 if cpu else gpt.LEAST_STEP) * tokens / batch / 3600
+        hours = max(step, 0 if cpu else gpt.LAYER_TIME * config.n_layers) * tokens / batch / 3600
         at_once = 2048 if cpu else 65_536 if memory > 39 else 16_384  # as in choose_device()
         micro, largest = (fitting(n, 0.9e9 * memory, model, *how) for n in (
             min(sequences, max(1, at_once // config.max_seq_len)), sequences))
