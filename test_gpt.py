@@ -1114,6 +1114,18 @@ def test_a_table_of_prompts_lines_up_in_80_columns_in_chinese_too(tmp_path, call
         assert sample.width(line[:line.index("す")]) == 2 * (80 // 3)
     assert "平等。" in table and "\nat the spaces" in table
 
+def test_a_chat_asks_as_the_training_text_does_and_ends_before_the_next_turn(tmp_path, call):
+    talks = "User: Who?\nAssistant: Me,\nBob.\nUser: X", "User: Why?\nAssistant: So.\nUser: X"
+    (tmp_path / "chats.txt").write_text(EOT.join(talks * 200))
+    (tmp_path / "q.txt").write_text("Why?\nWho?\n")
+    prepare.prepare(*flags(input=tmp_path / "chats.txt", data_dir=tmp_path, tokenizer="char"))
+    train(**SMALL_RUN, dataset="chats", max_steps=150, batch_size=8, grad_accum_steps=1,
+          data_dir=tmp_path, out_dir=tmp_path)  # until it knows them by heart
+    table = call(sample, tmp_path, "--chat", "--temperature=0", f"--prompts={tmp_path}/q.txt").out
+    assert re.findall(r"^(Wh.\?) +(.*)", table, re.M) == [("Why?", "So."), ("Who?", "Me,")]
+    asked = call(sample, tmp_path, "--chat", "--temperature=0", "--prompt=Who?").out
+    assert asked == "Who?\nMe,\nBob.\n"  # and not User: X after it
+
 def shell(command, cwd):
     command = command.replace("python ", f"{shlex.quote(sys.executable)} {HERE}/")
     return subprocess.run(command, shell=True, cwd=cwd, env=ENV, capture_output=True, text=True)
@@ -1733,8 +1745,7 @@ def test_the_calculator_shows_gpt_pys_numbers_for_four_sizes_and_twenty_shapes(c
         sequences, lr = T.recipe(config, tokens, T.SEQUENCES[c["size"]], c["optimizer"])
         batch = sequences * config.max_seq_len
         slower = 1 if cpu or how[1] else 8 if c["gpu"] == "T4" else 2  # TF32, which it has not
-        slower *= 1.2 if c["grad_checkpoint"] else 1
-        step = slower * flops * batch / (c["mfu"] * teraflops * 1e12)
+        step = (1.2 if how[2] else 1) * slower * flops * batch / (c["mfu"] * teraflops * 1e12)
         hours = max(step, 0 if cpu else gpt.LAYER_TIME * config.n_layers) * tokens / batch / 3600
         at_once = 2048 if cpu else 65_536 if memory > 39 else 16_384  # as in choose_device()
         micro, largest = (fitting(n, 0.9e9 * memory, model, *how) for n in (
