@@ -254,7 +254,7 @@ def isoflop(*runs):
     import matplotlib.pyplot as plt
     N, blocks, D, flops, losses, _ = results(runs)
     budgets = np.array([float(f"{f:.1e}") for f in flops])
-    figure, axis = plt.subplots()
+    figure, axis = plt.subplots(figsize=(9, 5))
     plt.close(figure)
     rows = [["FLOPs, not Muon's", "N, millions", "in the blocks", "D, millions", "D / N", "loss"]]
     minima = {}
@@ -273,8 +273,7 @@ def isoflop(*runs):
             if sizes[1] < best[0] < sizes[-2]:
                 loss = np.polyval(curves[0], np.log(best[0]))
                 axis.plot(best[0], loss, "*", color=f"C{i}", ms=15)
-                ends = np.percentile(best, (5, 95))
-                axis.plot(ends, (loss, loss), lw=6, alpha=0.4, color=f"C{i}")
+                axis.hlines(loss, *np.percentile(best, (5, 95)), lw=6, alpha=0.4, color=f"C{i}")
                 values = [np.interp(best, N[at], numbers[at]) / 1e6 for numbers in (N, blocks, D)]
                 minima[budget] = [*values, values[2] / values[0]]
                 row = [f"{budget:.2g}", *map(interval, minima[budget]), f"{loss:.3f}"]
