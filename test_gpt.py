@@ -1612,7 +1612,7 @@ def test_scaling_md_and_gpt_py_agree_on_every_number_that_both_give():
     tables = [{label.strip(): text for label, text in gpt.describe(size, config).items()}
               for size, config in T.SIZES.items()]
     both = [label for label in tables[0] if tables[0][label] and label in page]
-    assert len(both) >= 15
+    assert len(both) >= 11
     for label in both:
         assert page[label] == [table[label] for table in tables], label
 
