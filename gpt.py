@@ -220,15 +220,15 @@ def best_size(flops, E, A, alpha, B, beta):
     return (alpha * A / (beta * B) * (flops / 6)**beta)**(1 / (alpha + beta))
 
 def results(runs):
-    """Arrays over finished runs, by their size: all parameters, those in the blocks, tokens,
-    training FLOPs, the last val loss, and the name. UserError: a run has not come to its end."""
+    """Arrays over finished runs, by their size: all parameters, those in the blocks, tokens, FLOPs
+    in two digits, the last val loss, and the name. UserError: a run has not come to its end."""
     rows = []
     for name, log in map(read_log, runs):
         at_end = log["lr"][-1] * log["step"][-1] < 2 * np.nanmax(log["lr"])  # one step above zero
         if "params" not in log.dtype.names or not at_end or np.isnan(log["val_loss"][-1]):
             raise UserError(f"{name} is not the log of a finished run of this edition")
-        sizes, ends = log[["params", "blocks"]][0], log[["tokens", "flops", "val_loss"]][-1]
-        rows.append((*sizes, *ends, name))
+        tokens, flops, loss = log[["tokens", "flops", "val_loss"]][-1]
+        rows.append((*log[["params", "blocks"]][0], tokens, float(f"{flops:.1e}"), loss, name))
     return map(np.array, zip(*sorted(rows)))
 
 def resamples(n, seed=0):
@@ -252,31 +252,34 @@ def isoflop(*runs):
     the losses over log N is lowest (Hoffmann et al. 2022, approach 2), if two sizes lie on either
     side of it; and the exponents with which that N and its D grow with the budget."""
     import matplotlib.pyplot as plt
-    N, blocks, D, flops, losses, _ = results(runs)
-    budgets = np.array([float(f"{f:.1e}") for f in flops])
-    figure, axis = plt.subplots(figsize=(9, 5))
+    N, blocks, D, budgets, losses, _ = results(runs)
+    figure, axis = plt.subplots(figsize=(9, 5), layout="constrained")
     plt.close(figure)
     rows = [["FLOPs, not Muon's", "N, millions", "in the blocks", "D, millions", "D / N", "loss"]]
     minima = {}
     for i, budget in enumerate(np.unique(budgets)):
+        name, color = f"{budget:.2g}", f"C{i}"
         at = budgets == budget
-        x = np.log(N[at])
-        sizes = np.unique(N[at])
-        row = [f"{budget:.2g}", "none: two sizes must lie on either side", "", "", "", ""]
-        axis.plot(N[at], losses[at], "o", color=f"C{i}", label=f"{budget:.2g} FLOPs")
-        if len(sizes) >= 4:
+        sizes = N[at]
+        x, distinct = np.log(sizes), np.unique(sizes)
+        row = [name, "none: two sizes must lie on either side", "", "", "", ""]
+        axis.plot(sizes, losses[at], "o", color=color, label=f"{name} FLOPs")
+        if len(distinct) >= 4:
             curves = [np.polyfit(x, losses[at], 2, w=w**0.5) for w in resamples(len(x), i)]
             a, b, _ = np.transpose(curves)
             best = np.exp(np.where(a > 0, -b / (2 * a), x[-1]))                # (301,)
+            lowest = best[0]
             grid = np.linspace(x[0], x[-1])
-            axis.plot(np.exp(grid), np.polyval(curves[0], grid), color=f"C{i}")
-            if sizes[1] < best[0] < sizes[-2]:
-                loss = np.polyval(curves[0], np.log(best[0]))
-                axis.plot(best[0], loss, "*", color=f"C{i}", ms=15)
-                axis.hlines(loss, *np.percentile(best, (5, 95)), lw=6, alpha=0.4, color=f"C{i}")
-                values = [np.interp(best, N[at], numbers[at]) / 1e6 for numbers in (N, blocks, D)]
-                minima[budget] = [*values, values[2] / values[0]]
-                row = [f"{budget:.2g}", *map(interval, minima[budget]), f"{loss:.3f}"]
+            axis.plot(np.exp(grid), np.polyval(curves[0], grid), color=color)
+            if distinct[1] < lowest < distinct[-2]:
+                loss = np.polyval(curves[0], np.log(lowest))
+                axis.plot(lowest, loss, "*", color=color, ms=15)
+                axis.hlines(loss, *np.percentile(best, (5, 95)), lw=5, color=color)
+                values = [np.interp(best, sizes, numbers[at]) / 1e6 for numbers in (N, blocks, D)]
+                ratio = values[2] / values[0]
+                axis.text(lowest, loss + 0.07, f"{ratio[0]:.1f} tokens per parameter", ha="center")
+                minima[budget] = [*values, ratio]
+                row = [name, *map(interval, minima[budget]), f"{loss:.3f}"]
         rows.append(row)
     axis.set(xscale="log", xlabel="parameters", ylabel="validation loss, nats per token")
     axis.legend()
@@ -311,24 +314,24 @@ def describe_fit(runs, others=()):
         raise UserError("--fit takes six runs or more, of three sizes and three lengths at least")
     fits = np.transpose([fit_law(N, D, losses, w) for w in resamples(len(N))])        # (5, 301)
     rows = [["loss = E + A / N^alpha + B / D^beta", f"these {len(N)} runs", *LAWS]]
-    for label, ours, *theirs in zip(("E", "A", "alpha", "B", "beta"), fits, *LAWS.values()):
+    for label, ours, *theirs in zip("E A alpha B beta".split(), fits, *LAWS.values()):
         rows.append([label, interval(ours), *map(str, theirs)])
-    most = float(f"{max(flops):.1e}")
-    for C in (most, 5.76e23):  # the second is Chinchilla's
+    for C in (max(flops), 5.76e23):  # the second is Chinchilla's
         ours, *theirs = (C / 6 / best_size(C, *law)**2 for law in (fits, *LAWS.values()))
         rows.append([f"best D / N at {C:.3g} FLOPs", interval(ours), *(f"{x:.3g}" for x in theirs)])
     off = np.sqrt(np.mean((law(N, D, *fits[:, 0]) - losses)**2))
 
     with torch.device("meta"):
         models = {size: GPT(config) for size, config in train.SIZES.items()}
-    best = best_size(5 * most, *fits[:, 0])
+    budget = 5 * max(flops)
+    best = best_size(budget, *fits[:, 0])
     size = min(models, key=lambda size: abs(np.log(train.count(models[size]) / best)))
-    N, D = train.count(models[size]), 5 * most / train.flops_per_token(models[size])
+    N, D = train.count(models[size]), budget / train.flops_per_token(models[size])
     text = (f"{aligned(rows)}\n\n"
             f"Next, five times the compute, on {D / 1e6:.1f}M tokens of the same text:\n"
-            f"python train.py --size={size} --flops={5 * most:g}\n"
+            f"python train.py --size={size} --flops={budget:g}\n"
             f"expected loss: {interval(law(N, D, *fits))}, and runs are off by {off:.3f}")
-    for N, _, D, _, loss, name in zip(*results(others)) if others else []:
+    for N, _, D, _, loss, name in zip(*results(others)):
         text += f"\n{name}: {loss:.3f}, expected {interval(law(N, D, *fits))}"
     return text
 
@@ -509,9 +512,8 @@ def main():
                flags.dtype == "half", flags.grad_checkpoint)
         tables = [describe(size, replace(train.SIZES[size], **shape), *how) for size in sizes]
         for label in tables[0]:
-            texts = [table[label] for table in tables]
-            row = "".join(f"{text:>18}" for text in texts)
-            print(f"{label:<44}{row}" if any(texts) else f"\n{label}")
+            row = "".join(f"{table[label]:>18}" for table in tables)
+            print(f"{label:<44}{row}" if row.strip() else f"\n{label}")
         print(f"\n{NOTE}")
 
 if __name__ == "__main__":
