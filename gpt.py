@@ -202,7 +202,7 @@ def plot(*runs):
         for axis, cost in zip(axes, ("tokens", "flops", "seconds")):
             line, = axis.plot(log[cost][evals], log["val_loss"][evals], "o-", ms=3, label=name)
             axis.plot(log[cost], log["loss"], color=line.get_color(), alpha=0.3)
-            axis.set(xscale="log", xlabel=f"training {cost}")
+            axis.set(xscale="log", xlabel=f"training {cost}".replace("flops", "FLOPs"))
     axes[0].set_ylabel("loss, nats per token (dots: validation, faint: training)")
     axes[0].legend()
     return figure

@@ -974,7 +974,7 @@ def test_the_losses_of_runs_are_drawn_against_tokens_flops_and_seconds(runs, tmp
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     figure = gpt.plot(runs / "out" / "bytes", runs / "out" / "chars")
     assert [axis.get_xlabel() for axis in figure.axes] == [
-        "training tokens", "training flops", "training seconds"]
+        "training tokens", "training FLOPs", "training seconds"]
     log, flops = rows(runs / "out" / "bytes"), T.flops_per_token(load(runs / "out" / "bytes")[0])
     evals = [row for row in log if row["val_loss"] and int(row["step"])]  # a log axis has no 0
     for axis, factor in zip(figure.axes, (1, flops)):
